@@ -227,6 +227,7 @@ CELERY = {
     },
     "worker_max_tasks_per_child": 500,
     "worker_hijack_root_logger": False,
+    "beat_schedule": {"tick": {"task": "cortex.orchestration.tasks.tick", "schedule": SWEEP_EVERY}},
     "worker_cancel_long_running_tasks_on_connection_loss": True,
 }
 
@@ -236,5 +237,7 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access")},
+    "loggers": {
+        name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access")
+    },
 }

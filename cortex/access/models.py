@@ -46,7 +46,9 @@ def digest(secret: str) -> str:
 
 class KeyQuerySet(models.QuerySet["ApiKey"]):
     def live(self) -> "KeyQuerySet":
-        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None, owner__is_active=True)
+        return self.filter(
+            Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None, owner__is_active=True
+        )
 
     def issue(
         self, owner: Person, name: str, scopes: list[str], expires_at: datetime | None = None

@@ -110,5 +110,7 @@ def _indexed(target: Path, name: str) -> set[str]:
 def _unusable(target: Path, folder: Path) -> UnreadableModel:
     name = str(target.relative_to(folder))
     if not target.exists():
-        return UnreadableModel(name, "no such file in the models folder.", f"Put it below {folder}, or correct the path.")
+        return UnreadableModel(
+            name, "no such file in the models folder.", f"Put it below {folder}, or correct the path."
+        )
     return UnreadableModel(name, "it is neither a GGUF nor a folder of weights.", "Name a .gguf file or a folder.")

@@ -1,6 +1,5 @@
 """What people declare: model definitions, and the orders they gave."""
 
-from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -82,7 +81,7 @@ class Order(models.Model):
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="orders")
     by_name = models.CharField(max_length=150)
     turn = models.PositiveBigIntegerField()
-    changes: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict)
+    changes = models.JSONField(default=dict)
     at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -49,7 +49,7 @@ def end(attempt: Attempt, reason: str, *, remedy: str = "", failed: bool, perman
 
 def end_exited(attempt: Attempt, runtime: Runtime, container: Container, *, ordered: str) -> None:
     """Close the attempt of a container that ended: by our order (`ordered` says which), or by itself."""
-    first, last = _words(runtime, container)
+    first, last = words(runtime, container)
     attempt.exit_code, attempt.oom_killed = container.exit_code, container.oom_killed
     attempt.first_log, attempt.last_log = "\n".join(first), "\n".join(last)
     if ordered:
@@ -79,7 +79,8 @@ def explain(attempt: Attempt, container: Container, last: list[str]) -> Diagnosi
     return Diagnosis(cause=cause, remedy="Its log tells more.", permanent=False, line=line)
 
 
-def _words(runtime: Runtime, container: Container) -> tuple[list[str], list[str]]:
+def words(runtime: Runtime, container: Container) -> tuple[list[str], list[str]]:
+    """The first and the last lines of a container's log."""
     try:
         first = [line.text for line in islice(runtime.logs(container.id), FIRST_LINES)]
         last = [line.text for line in runtime.logs(container.id, tail=LAST_LINES)]

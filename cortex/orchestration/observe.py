@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
-from cortex.runtime.contract import Container, Health, Label, Runtime, Unreachable, State
+from cortex.runtime.contract import Container, Health, Label, Runtime, State, Unreachable
 from engines.contract import ContainerSpec
 
 MISSES_ALLOWED = 3
@@ -50,9 +50,11 @@ def judge(replica: Replica, container: Container | None, health: Health | None) 
     if container is None:
         if before is Observed.FETCHING:
             return Seen(before, replica.reason)
-        return Seen(Observed.ABSENT, replica.reason if before is Observed.ABSENT else "No container.")
+        return Seen(Observed.ABSENT, _why_absent(replica, before))
     if container.labels.get(Label.REPLICA) != replica.id.hex:
-        return Seen(Observed.ABSENT, f"A container that is not ours bears the name {container.name}. Remove it by hand.")
+        return Seen(
+            Observed.ABSENT, f"A container that is not ours bears the name {container.name}. Remove it by hand."
+        )
     match container.state:
         case State.EXITED:
             return Seen(Observed.EXITED, replica.reason, container)
@@ -61,6 +63,13 @@ def judge(replica: Replica, container: Container | None, health: Health | None) 
         case State.PAUSED:
             return Seen(Observed.UNRESPONSIVE, "Somebody paused its container.", container)
     return _running(replica, before, container, health)
+
+
+def _why_absent(replica: Replica, before: Observed) -> str:
+    if not replica.wanted:
+        return "Stopped."
+    alive = before in (Observed.LOADING, Observed.READY, Observed.UNRESPONSIVE, Observed.UNKNOWN)
+    return "Its container is gone." if alive else replica.reason
 
 
 def _never_started(replica: Replica, container: Container) -> Seen:

@@ -87,7 +87,9 @@ def _save(definition: Definition, by: Person | None, *, new: bool, expected_turn
     if model and new:
         raise _taken(definition.name)
     if expected_turn is not None and (model.turn if model else 0) != expected_turn:
-        problem = Problem("", "Somebody changed this model since you read it.", "Read it again, then repeat the change.")
+        problem = Problem(
+            "", "Somebody changed this model since you read it.", "Read it again, then repeat the change."
+        )
         raise Refusal("The model has changed meanwhile.", [problem], status=412)
     before = describe(model).model_dump(mode="json") if model else {}
     created = model is None

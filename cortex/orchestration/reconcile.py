@@ -14,6 +14,7 @@ from cortex.fleet.states import Facts, Observed, Step, next_step
 from cortex.orchestration import attempts, plan
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.observe import Seen, look
+from cortex.orchestration.runtimes import Here
 from cortex.runtime.contract import Label, NameTaken, NoGpuRuntime, Runtime, RuntimeFault, State, Unreachable
 from engines.contract import ContainerSpec
 
@@ -29,18 +30,19 @@ class Overtaken(Exception):
     """People changed their mind while we worked: what was computed is void."""
 
 
-def reconcile(replica_id: UUID, runtime: Runtime) -> None:
-    """Take one replica as far as it goes without waiting. Idempotent; a settled replica costs one look."""
+def reconcile(replica_id: UUID, here: Here) -> None:
+    """Take one replica of this host as far as it goes without waiting. Idempotent; when settled, one look."""
     with only_one(replica_id) as held:
         if not held:
             return
+        ours = Replica.objects.select_related("model", "host").filter(id=replica_id, host=here.host)
         for _ in range(STEPS_AT_ONCE):
-            replica = Replica.objects.select_related("model", "host").filter(id=replica_id).first()
-            if replica is None or not Turn(replica, runtime).take():
+            replica = ours.first()
+            if replica is None or not Pass(replica, here.runtime).take():
                 return
 
 
-class Turn:
+class Pass:
     """One look at a replica and one step."""
 
     def __init__(self, replica: Replica, runtime: Runtime) -> None:
@@ -111,18 +113,20 @@ class Turn:
         replica.observe(seen.observed, seen.reason, address=seen.address)
         self._count_misses(seen)
         match seen.observed:
-            case Observed.ABSENT if seen.container is None and replica.seats.exists() and self._is_free_to_leave():
-                plan.free_seats(replica)
+            case Observed.ABSENT if seen.container is None:
+                self._note_absence()
             case Observed.READY if attempt:
                 attempt.stamp("ready_at")
                 if replica.failures and attempt.ready_at and clock.now() - attempt.ready_at > FORGIVEN_AFTER:
                     replica.forgive()
 
-    def _is_free_to_leave(self) -> bool:
-        """A container seen gone while its attempt is open ended without a word: close that first."""
-        if self.attempt and self.attempt.started_at:
-            self._end(self.attempt, "Somebody removed its container.", failed=self.replica.wanted)
-        return True
+    def _note_absence(self) -> None:
+        """Its container was seen gone: an attempt that had one ended without a word, and the seats are free."""
+        if self.attempt and self.attempt.created_at:
+            self._end(self.attempt, "Its container was removed from outside Cortex.", failed=self.replica.wanted)
+            self.attempt = None
+        if self.replica.seats.exists():
+            plan.free_seats(self.replica)
 
     def _count_misses(self, seen: Seen) -> None:
         silent = seen.health is not None and seen.health.value != "ready" and seen.observed is Observed.READY
@@ -261,7 +265,8 @@ class Turn:
             return False
         if self.attempt:
             before = replica.transitions.filter(new=Observed.EXITED).first()
-            ordered = replica.reason if before and before.old == Observed.STOPPING else ""
+            by_us = not replica.wanted or (before is not None and before.old == Observed.STOPPING)
+            ordered = replica.reason or "Stopped by order." if by_us else ""
             attempts.end_exited(self.attempt, self.runtime, container, ordered=ordered)
             replica.observe(Observed.EXITED, self.attempt.reason)
         self.runtime.remove(container.id)

@@ -1,5 +1,6 @@
 """This process's own host and the runtime that reaches its containers."""
 
+from dataclasses import dataclass
 from functools import cache
 
 from django.conf import settings
@@ -10,20 +11,28 @@ from cortex.runtime.docker import DockerRuntime
 from cortex.runtime.fake import FakeRuntime
 
 
+@dataclass(frozen=True)
+class Here:
+    """A host and the runtime that reaches its containers: all that the loop acts through."""
+
+    host: Host
+    runtime: Runtime
+
+
 @cache
-def local() -> Runtime:
-    """The runtime of this host: real, or pretended when the settings say so."""
+def here() -> Here:
+    """This process's own host; its row is made on first use."""
+    host = Host.objects.get_or_create(name=settings.ENV.cortex_host_name)[0]
+    return Here(host=host, runtime=_runtime())
+
+
+def _runtime() -> Runtime:
     env = settings.ENV
     if settings.PRETEND:
         return FakeRuntime(install=Install.identity(), world=env.cortex_state / "pretend" / "world.json")
     return DockerRuntime(
         base_url=env.docker_host,
         install=Install.identity(),
-        address=env.cortex_engine_address,
+        bind=env.cortex_engine_address,
         models=env.cortex_models_on_host or env.cortex_models,
     )
-
-
-def local_host() -> Host:
-    """The row of this host, made on first use."""
-    return Host.objects.get_or_create(name=settings.ENV.cortex_host_name)[0]

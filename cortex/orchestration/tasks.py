@@ -3,14 +3,15 @@
 import logging
 from uuid import UUID
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
 from cortex.fleet.models import Host, Replica
-from cortex.orchestration import runtimes, sweep
 from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.runtimes import here
 from cortex.orchestration.settle import settle
+from cortex.orchestration.sweep import sweep
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def settle_model(model_id: int) -> None:
 @shared_task
 def reconcile_replica(replica_id: str) -> None:
     """Take a replica of this worker's host to what people want."""
-    reconcile(UUID(replica_id), runtimes.local())
+    reconcile(UUID(replica_id), here())
 
 
 @shared_task
@@ -38,7 +39,7 @@ def tick() -> None:
 @shared_task
 def sweep_host() -> None:
     """Look at everything of this worker's host."""
-    sweep.sweep(runtimes.local_host(), runtimes.local())
+    sweep(here())
 
 
 def poke(model_id: int) -> None:
@@ -52,7 +53,7 @@ def poke_replica(replica: Replica) -> None:
         _send(reconcile_replica, (str(replica.id),), replica.host.queue)
 
 
-def _send(task: "shared_task", args: tuple[object, ...], queue: str) -> None:
+def _send(task: Task, args: tuple[object, ...], queue: str) -> None:
     try:
         task.apply_async(args, queue=queue, retry=False, expires=60)
     except OperationalError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from uuid import UUID
 
@@ -26,9 +26,7 @@ class Entry:
 
 @cache
 def _client() -> "redis.Redis[str]":
-    return redis.Redis.from_url(
-        settings.BROKER_URL, decode_responses=True, socket_timeout=5, socket_connect_timeout=2
-    )
+    return redis.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
 
 
 def _key(replica: UUID) -> str:
@@ -39,7 +37,7 @@ def ship(replica: UUID, attempt: int, lines: Iterable[tuple[datetime, str]]) -> 
     """Append lines. Raises redis.RedisError."""
     pipe = _client().pipeline(transaction=False)
     for at, text in lines:
-        fields = {"at": at.timestamp(), "attempt": attempt, "text": text}
+        fields = {"at": at.isoformat(), "attempt": attempt, "text": text}
         pipe.xadd(_key(replica), fields, maxlen=KEPT, approximate=True)
     pipe.execute()
 
@@ -47,6 +45,11 @@ def ship(replica: UUID, attempt: int, lines: Iterable[tuple[datetime, str]]) -> 
 def tail(replica: UUID, count: int) -> list[Entry]:
     """The last `count` lines, oldest first. Raises redis.RedisError."""
     return [_entry(id, fields) for id, fields in reversed(_client().xrevrange(_key(replica), count=count))]
+
+
+def last_at(replica: UUID, attempt: int) -> datetime | None:
+    """When the last kept line of this attempt was printed. Raises redis.RedisError."""
+    return next((entry.at for entry in tail(replica, 1) if entry.attempt == attempt), None)
 
 
 def after(replica: UUID, last: str, count: int = 1000) -> list[Entry]:
@@ -73,5 +76,4 @@ async def follow(replica: UUID, last: str) -> AsyncIterator[Entry]:
 
 
 def _entry(id: str, fields: dict[str, str]) -> Entry:
-    at = datetime.fromtimestamp(float(fields["at"]), tz=UTC)
-    return Entry(id=id, at=at, attempt=int(fields["attempt"]), text=fields["text"])
+    return Entry(id=id, at=datetime.fromisoformat(fields["at"]), attempt=int(fields["attempt"]), text=fields["text"])
