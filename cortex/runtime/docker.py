@@ -131,7 +131,9 @@ class DockerRuntime(Runtime):
 
     def events(self) -> Stream[Event]:
         filters = {"type": ["container"], "label": [self._own_label]}
-        params = {"filters": json.dumps(filters), "until": int(time.time() + self._window)}
+        now = time.time()
+        # Without "since", an "until" replays everything that the engine remembers.
+        params = {"filters": json.dumps(filters), "since": f"{now:.9f}", "until": int(now + self._window)}
         return EventStream(self._open("GET", "/events", params, self._window + self._timeout))
 
     def has_image(self, image: str) -> bool:
