@@ -1,6 +1,5 @@
 """What people declare: model definitions, and the orders they gave."""
 
-
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q

@@ -171,7 +171,7 @@ class Replica(models.Model):
         self.save(update_fields=["turn", "failures", "retry_at", "gave_up"])
 
     def count_failure(self, *, served: bool, permanent: bool) -> None:
-        """One more failed attempt. The first after having served is tried again at once; then 10 s, doubling to 300 s."""
+        """One more failed attempt: the next after 10 s, doubling to 300 s; at once if this was the first and served."""
         self.failures += 1
         self.gave_up = permanent and self.failures >= 2
         delay = min(BACKOFF_FIRST * 2 ** min(self.failures - 1, 6), BACKOFF_CAP)

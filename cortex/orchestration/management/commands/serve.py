@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -38,5 +39,5 @@ class Command(BaseCommand):
         argv = command(role, bind or f"127.0.0.1:{port}", workers or (4 if role == "worker" else 1))
         if role in ("web", "gateway"):
             os.environ["CORTEX_DATABASE_POOL"] = "true"
-        os.environ["PATH"] = f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', '')}"
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
         os.execvpe(argv[0], argv, os.environ)  # noqa: S606 - the list is ours
