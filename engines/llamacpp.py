@@ -246,15 +246,19 @@ class LlamaCpp(Engine):
     title = "llama.cpp"
     summary = "GGUF files on GPUs, on the CPU, or split between them. A few users at once."
     Options = LlamaCppOptions
-    image = "cortex/llamacpp-server"
+    image = OFFICIAL_IMAGE
     formats = frozenset({"gguf"})
     tasks = frozenset({"generate", "embed", "rerank"})
 
+    def image_for(self, *, gpus: bool) -> str:
+        """The official builds; docker-images/llamacpp-server makes our own, for the cards in use."""
+        return OFFICIAL_CUDA_IMAGE if gpus else OFFICIAL_IMAGE
+
     def spec(self, launch: Launch) -> ContainerSpec:
-        """The container of llama-server; ``cpu`` or ``cuda`` of our own image unless the launch names another."""
+        """The container of llama-server; the official image unless the launch names another, such as our own."""
         options = LlamaCppOptions.model_validate(launch.options, context={"gpus": len(launch.gpus)})
         spec = ContainerSpec(
-            image=launch.image or f"{self.image}:{'cuda' if launch.gpus else 'cpu'}",
+            image=launch.image or self.image_for(gpus=bool(launch.gpus)),
             argv=(),
             env={"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"} if launch.gpus else {},
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
