@@ -18,7 +18,8 @@ class UnknownEngine(LookupError):
 
 def all_engines() -> dict[str, Engine]:
     """Every engine by its name."""
-    return {kind.name: kind() for kind in Engine.__subclasses__()}
+    kinds: list[type[Engine]] = Engine.__subclasses__()
+    return {kind.name: kind() for kind in kinds}
 
 
 def engine(name: str) -> Engine:
