@@ -125,6 +125,10 @@ class Engine(ABC):
     formats: ClassVar[frozenset[Literal["gguf", "safetensors"]]]
     tasks: ClassVar[frozenset[Task]]
 
+    def image_for(self, *, gpus: bool) -> str:
+        """The image a replica runs when its definition names none, on cards or on the CPU."""
+        return self.image
+
     @abstractmethod
     def spec(self, launch: Launch) -> ContainerSpec:
         """The container that serves ``launch``. Raises pydantic.ValidationError on options that are not valid."""

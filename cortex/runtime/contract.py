@@ -3,10 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from types import TracebackType
+from typing import Self, TypeVar
 
 from engines.contract import ContainerSpec, Probe
+
+T = TypeVar("T")
 
 
 class Label(StrEnum):
@@ -42,7 +46,8 @@ class Container:
     """A container as it was at the moment of asking.
 
     ``address`` is host:port as published, read back from the runtime; None while not running.
-    ``error`` is the runtime's own word on why a start failed. ``exit_code`` is None until it ended.
+    ``error`` is the runtime's own word on why a start failed: such a container stays CREATED.
+    ``exit_code`` is None until it ended or failed to start. ``gpus`` are the UUIDs it was given.
     """
 
     id: str
@@ -72,10 +77,17 @@ class HostFacts:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a container's output: text without control characters, capped at 4 KiB."""
+    """One line of a container's output: text without control characters, capped at 4 KiB.
 
-    at: datetime
+    ``stamp`` is nanoseconds since 1970: finer than a datetime, so that no line is doubled or lost.
+    """
+
+    stamp: int
     text: str
+
+    @property
+    def at(self) -> datetime:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.stamp // 1000)
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,20 @@ class PullProgress:
 
     done: int
     total: int
+
+
+class Stream(Iterator[T], ABC):
+    """Answers as they come. Iterate in one thread; close() from any, and iteration ends within a second."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it; closing twice does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
 
 class RuntimeFault(Exception):
@@ -127,6 +153,12 @@ class NotFound(RuntimeFault):
     """No such container."""
 
 
+class NotOurs(RuntimeFault):
+    """The container belongs to another install or to nobody: it is never touched."""
+
+    permanent = True
+
+
 class ImageMissing(RuntimeFault):
     """The image is not on this host; pull it first."""
 
@@ -147,6 +179,16 @@ class NoGpuRuntime(RuntimeFault):
     """The host cannot give GPUs to containers: the host's condition, not the model's fault."""
 
 
+class DiskFull(RuntimeFault):
+    """No space is left for an image, a container or a model."""
+
+
+class ModelRefused(RuntimeFault):
+    """The hub will not give this model: it does not exist, is gated, or has no such revision or file."""
+
+    permanent = True
+
+
 class Runtime(ABC):
     """The containers of one install on one host.
 
@@ -154,7 +196,7 @@ class Runtime(ABC):
     - sees and touches only containers that bear its own install id;
     - every call is bounded in time; a call whose outcome is not known raises Unreachable;
     - start, stop, kill and remove return silently when the container is already there (started,
-      stopped, killed, gone);
+      stopped, killed, gone), and raise NotOurs for a container of somebody else;
     - logs and events are hostile input: decoded with replacement, stripped, capped.
     """
 
@@ -164,18 +206,22 @@ class Runtime(ABC):
 
     @abstractmethod
     def find(self) -> list[Container]:
-        """Every container of this install, running or not."""
+        """Every container of this install, running or not. Raises Unreachable."""
 
     @abstractmethod
     def inspect(self, name: str) -> Container | None:
-        """The container of this name, whoever's it is (judge by its labels); None when there is none."""
+        """The container of this name, whoever's it is (judge by its labels); None when there is none.
+
+        A full id serves as well as a name.
+        """
 
     @abstractmethod
     def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
         """Make a container and return its id. Never pulls.
 
         Restart policy ``no``; init; no privileges; log rotation; GPUs by UUID only; the port is assigned by
-        the runtime on the configured address. Raises NameTaken, ImageMissing, SpecRefused, Unreachable.
+        the runtime on the configured address; mounts lie under the models folder. The install label is added.
+        Raises NameTaken, ImageMissing, SpecRefused, Unreachable.
         """
 
     @abstractmethod
@@ -192,20 +238,24 @@ class Runtime(ABC):
 
     @abstractmethod
     def remove(self, container_id: str) -> None:
-        """Remove an ended (or never started) container with its anonymous volumes."""
+        """Remove a container with its anonymous volumes; one that still runs is killed first."""
 
     @abstractmethod
     def logs(
-        self, container_id: str, *, since: datetime | None = None, tail: int | None = None, follow: bool = False
-    ) -> Iterator[LogLine]:
-        """Lines in order, none doubled. ``since`` is exclusive. Following ends when the container does.
+        self, container_id: str, *, since: int | None = None, tail: int | None = None, follow: bool = False
+    ) -> Stream[LogLine]:
+        """Lines in order, none doubled. Following ends when the container does.
 
-        A follower is abandoned by closing the generator, from any thread, within a second.
+        ``since`` is the stamp of the last line seen: only later lines come. Raises NotFound, Unreachable.
         """
 
     @abstractmethod
-    def events(self) -> Iterator[Event]:
-        """What happens to containers of this install from now on. The end of iteration means a disconnect."""
+    def events(self) -> Stream[Event]:
+        """What happens to containers of this install from now on.
+
+        The end of iteration means: look at everything, then ask again. It comes at a disconnect, and after
+        about a minute in any case, since a half-open connection cannot be told from silence.
+        """
 
     @abstractmethod
     def has_image(self, image: str) -> bool:
@@ -213,7 +263,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def pull(self, image: str, on_progress: Callable[[PullProgress], None]) -> None:
-        """Fetch an image. Raises ImageRefused, Unreachable. ``on_progress`` may raise to cancel."""
+        """Fetch an image. Raises ImageRefused, DiskFull, Unreachable. ``on_progress`` may raise to cancel."""
 
     @abstractmethod
     def probe(self, container: Container, probe: Probe) -> Health:

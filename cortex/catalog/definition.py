@@ -1,0 +1,152 @@
+"""The words of a definition and whether they make sense: one check for REST, the command line and the forms."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cortex.catalog.models import Model
+from engines import UnknownEngine, all_engines, engine
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9._:-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with what was asked: where (a JSON pointer), what and why, what to do next."""
+
+    pointer: str
+    detail: str
+    remedy: str = ""
+
+
+@dataclass
+class Refusal(Exception):
+    """An order that is not taken. Nothing was written."""
+
+    title: str
+    problems: list[Problem] = field(default_factory=list)
+    status: int = 400
+
+    def __str__(self) -> str:
+        return " ".join([self.title, *(f"{p.pointer}: {p.detail} {p.remedy}".strip() for p in self.problems)])
+
+
+class Source(BaseModel):
+    """Where the weights come from: a hub repository, or a path below the models folder."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    repository: str = Field("", max_length=200, description="Hub repository, as in `owner/name`.")
+    revision: str = Field("", max_length=100, description="Branch, tag or commit of the repository.")
+    path: str = Field(
+        "", max_length=500, description="Folder or file below the models folder, or a file of the repository."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _is_relative(cls, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+            raise ValueError("must be relative to the models folder, without '..'")
+        return path.strip()
+
+    @field_validator("repository")
+    @classmethod
+    def _names_owner_and_repository(cls, repository: str) -> str:
+        if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise ValueError("must look like owner/name")
+        return repository
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if not self.repository and not self.path:
+            raise ValueError("give a repository or a path below the models folder")
+        return self
+
+
+class Definition(BaseModel):
+    """What people write of a model. `desired` may be left out: then it stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(description="Name under which the model is served.", examples=["tiny"])
+    engine: str = Field(description="Which engine serves it.", examples=["llamacpp"])
+    source: Source
+    options: dict[str, Any] = Field(default_factory=dict, description="The engine's own options.")
+    image: str = Field("", max_length=300, description="Container image instead of the engine's own.")
+    context: int | None = Field(None, ge=1, le=100_000_000, description="Tokens one user needs at once.")
+    users: int | None = Field(None, ge=1, le=100_000, description="Users served at the same time.")
+    gpus: int | None = Field(
+        None, ge=0, le=64, description="GPUs a replica takes; 0 is CPU only, none leaves it to Cortex."
+    )
+    replicas: int = Field(1, ge=0, le=1000, description="How many run side by side.")
+    desired: Literal["running", "stopped"] | None = Field(None, description="Whether it is to run.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_served_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                "1 to 63 lower-case letters, digits, dots, colons, dashes and underscores, "
+                "beginning and ending with a letter or digit"
+            )
+        return name
+
+    @field_validator("image")
+    @classmethod
+    def _is_an_image_reference(cls, image: str) -> str:
+        if image and not re.fullmatch(r"[a-z0-9]([\w./:@-]*[\w])?", image):
+            raise ValueError("must be an image reference such as registry/name:tag")
+        return image
+
+
+def parse(data: Mapping[str, Any]) -> Definition:
+    """Words into a Definition whose engine and options are known to be good. Raises Refusal."""
+    try:
+        definition = Definition.model_validate(data)
+    except ValidationError as error:
+        raise Refusal("The definition is not valid.", [_problem(e, "") for e in error.errors()]) from error
+    return definition.model_copy(update={"options": check_options(definition.engine, definition.options)})
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as given, once the engine accepts them. Raises Refusal."""
+    try:
+        kind = engine(name)
+    except UnknownEngine as error:
+        choices = ", ".join(sorted(all_engines()))
+        problem = Problem("/engine", f"There is no engine named {name!r}.", f"Choose one of: {choices}.")
+        raise Refusal("The engine is not known.", [problem]) from error
+    try:
+        given = kind.Options.model_validate(dict(options))
+    except ValidationError as error:
+        title = f"{kind.title} does not take these options."
+        raise Refusal(title, [_problem(e, "/options") for e in error.errors()]) from error
+    return given.model_dump(mode="json", exclude_unset=True)
+
+
+def _problem(error: Any, prefix: str) -> Problem:
+    pointer = prefix + "".join(f"/{part}" for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return Problem(pointer, f"{error['loc'][-1]!r} is not known here.", "Check its spelling, or leave it out.")
+    if error["type"] == "missing":
+        return Problem(pointer, "This is required.")
+    return Problem(pointer, error["msg"].removeprefix("Value error, "))
+
+
+def describe(model: Model) -> Definition:
+    """A model's row in the words of a definition."""
+    return Definition(
+        name=model.name,
+        engine=model.engine,
+        source=Source(repository=model.repository, revision=model.revision, path=model.path),
+        options=model.options,
+        image=model.image,
+        context=model.context,
+        users=model.users,
+        gpus=model.gpus,
+        replicas=model.replicas,
+        desired="running" if model.desired == "running" else "stopped",
+    )

@@ -1,0 +1,116 @@
+"""Model files below the models folder: what is there, whether it is whole, how large it is."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from django.conf import settings
+
+from cortex.calculator.gguf import read_set
+from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog.definition import Definition, Problem, Refusal
+from engines import engine
+
+PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights on disk: `path` below the models folder (a GGUF's first part, or a folder), `size` in bytes."""
+
+    path: PurePosixPath
+    size: int
+    format: str
+
+
+def check(definition: Definition) -> None:
+    """Refuse a definition whose files are missing, damaged or of a kind its engine cannot load.
+
+    A repository is looked at when it has been fetched, not here.
+    """
+    if definition.source.repository:
+        return
+    try:
+        found = locate(definition.source.path)
+    except UnreadableModel as error:
+        problem = Problem("/source/path", f"{error.what}: {error.why}", error.remedy)
+        raise Refusal("The model's files cannot be used.", [problem]) from error
+    refuse_format(definition.engine, found)
+
+
+def refuse_format(engine_name: str, found: Found) -> None:
+    """Raises Refusal when the engine cannot load files of this format."""
+    kind = engine(engine_name)
+    if found.format not in kind.formats:
+        detail = f"{kind.title} does not load {found.format} files, and {found.path} is one."
+        problem = Problem("/engine", detail, f"It loads {' and '.join(sorted(kind.formats))}: choose another engine.")
+        raise Refusal("The engine does not fit the files.", [problem])
+
+
+def locate(path: str, *, below: Path | None = None) -> Found:
+    """The weights at `path`, which may be a GGUF, any part of a multi-part one, or a folder. Raises UnreadableModel."""
+    folder = (below or settings.ENV.cortex_models).resolve()
+    target = (folder / path).resolve()
+    if not target.is_relative_to(folder):
+        raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
+    if target.is_dir():
+        return _in_folder(target, folder)
+    if target.suffix == ".gguf":
+        return _gguf(target, folder)
+    raise _unusable(target, folder)
+
+
+def available() -> list[str]:
+    """What the models folder offers, as paths to write in a definition; later parts of a set are left out."""
+    folder = settings.ENV.cortex_models
+    files = (p for p in folder.rglob("*.gguf") if not (m := PART.search(p.name)) or int(m[1]) == 1)
+    folders = (p.parent for p in folder.rglob("config.json"))
+    return sorted(str(p.relative_to(folder)) for p in (*files, *folders))
+
+
+def _in_folder(target: Path, folder: Path) -> Found:
+    if (target / "config.json").exists():
+        return _safetensors(target, folder)
+    ggufs = [p for p in sorted(target.glob("*.gguf")) if not (m := PART.search(p.name)) or int(m[1]) == 1]
+    if len(ggufs) == 1:
+        return _gguf(ggufs[0], folder)
+    why = "it holds neither a config.json nor a GGUF." if not ggufs else f"it holds {len(ggufs)} models."
+    remedy = f"Name one of: {', '.join(p.name for p in ggufs)}." if ggufs else "Name a folder or file with weights."
+    raise UnreadableModel(str(target.relative_to(folder)) or ".", why, remedy)
+
+
+def _gguf(target: Path, folder: Path) -> Found:
+    header = read_set(target)
+    first = PART.sub(lambda m: f"-00001-of-{m[2]}.gguf", str(target.relative_to(folder)))
+    return Found(path=PurePosixPath(first), size=header.weight_bytes, format="gguf")
+
+
+def _safetensors(target: Path, folder: Path) -> Found:
+    name = str(target.relative_to(folder))
+    weights = [p for p in target.glob("*.safetensors") if p.is_file()]
+    missing = [part for part in _indexed(target, name) if not (target / part).exists()]
+    if missing:
+        raise UnreadableModel(name, f"its index names {missing[0]}, which is not there.", "Fetch the missing parts.")
+    if not weights:
+        raise UnreadableModel(name, "it holds no .safetensors file.", "Fetch the weights next to config.json.")
+    return Found(path=PurePosixPath(name), size=sum(p.stat().st_size for p in weights), format="safetensors")
+
+
+def _indexed(target: Path, name: str) -> set[str]:
+    index = target / "model.safetensors.index.json"
+    if not index.exists():
+        return set()
+    try:
+        return set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UnreadableModel(name, f"its index cannot be read ({error}).", "Fetch it again.") from error
+
+
+def _unusable(target: Path, folder: Path) -> UnreadableModel:
+    name = str(target.relative_to(folder))
+    if not target.exists():
+        return UnreadableModel(
+            name, "no such file in the models folder.", f"Put it below {folder}, or correct the path."
+        )
+    return UnreadableModel(name, "it is neither a GGUF nor a folder of weights.", "Name a .gguf file or a folder.")

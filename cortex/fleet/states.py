@@ -1,0 +1,109 @@
+"""The state table: what a host shows, what people want, what to do next. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Observed(StrEnum):
+    """What the host shows of a replica."""
+
+    ABSENT = "absent"
+    FETCHING = "fetching"
+    LOADING = "loading"
+    READY = "ready"
+    UNRESPONSIVE = "unresponsive"
+    STOPPING = "stopping"
+    EXITED = "exited"
+    UNKNOWN = "unknown"
+
+
+class Step(StrEnum):
+    """The next thing to do about a replica."""
+
+    NOTHING = "nothing"
+    WAIT = "wait"
+    START = "start"
+    STOP = "stop"
+    DRAIN = "drain"
+    KILL = "kill"
+    RESTART = "restart"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides besides the observation.
+
+    `wanted`: people want it running. `held`: not before a time (backoff), or given up until people change
+    something. `stale`: what runs is not what people want now. `overdue`: its deadline or grace has passed.
+    """
+
+    wanted: bool
+    held: bool = False
+    stale: bool = False
+    overdue: bool = False
+
+
+def next_step(observed: Observed, facts: Facts) -> Step:
+    """The table of the house, line by line."""
+    match observed:
+        case Observed.UNKNOWN:
+            return Step.WAIT
+        case Observed.EXITED:
+            return Step.REMOVE
+        case Observed.STOPPING:
+            return Step.KILL if facts.overdue else Step.WAIT
+        case Observed.ABSENT:
+            return _when_absent(facts)
+    if not facts.wanted:
+        return Step.DRAIN if observed is Observed.READY else Step.STOP
+    return _when_alive(observed, facts)
+
+
+def _when_absent(facts: Facts) -> Step:
+    if not facts.wanted:
+        return Step.NOTHING
+    return Step.WAIT if facts.held else Step.START
+
+
+def _when_alive(observed: Observed, facts: Facts) -> Step:
+    if facts.stale:
+        return Step.DRAIN if observed is Observed.READY else Step.STOP
+    match observed:
+        case Observed.READY:
+            return Step.NOTHING
+        case Observed.UNRESPONSIVE:
+            return Step.RESTART
+        case _:
+            return Step.STOP if facts.overdue else Step.WAIT
+
+
+class Phase(StrEnum):
+    """A word for eyes."""
+
+    QUEUED = "queued"
+    FETCHING = "fetching"
+    LOADING = "loading"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILING = "failing"
+    UNKNOWN = "unknown"
+
+
+def phase(observed: Observed, *, wanted: bool, failures: int) -> Phase:
+    """The word people see for a replica."""
+    match observed:
+        case Observed.UNKNOWN:
+            return Phase.UNKNOWN
+        case Observed.READY:
+            return Phase.SERVING if wanted else Phase.DRAINING
+        case Observed.UNRESPONSIVE:
+            return Phase.FAILING
+        case Observed.STOPPING:
+            return Phase.DRAINING
+    if not wanted:
+        return Phase.STOPPED if observed is Observed.ABSENT else Phase.DRAINING
+    if failures and observed in (Observed.ABSENT, Observed.EXITED):
+        return Phase.FAILING
+    return {Observed.FETCHING: Phase.FETCHING, Observed.LOADING: Phase.LOADING}.get(observed, Phase.QUEUED)

@@ -1,0 +1,49 @@
+"""How a model is, in one word and one sentence, from its replicas: the same for every door."""
+
+from dataclasses import dataclass
+
+from cortex.catalog.models import Desired, Model
+from cortex.fleet.models import Attempt, Replica
+from cortex.fleet.states import Phase
+
+WORST_FIRST = [
+    Phase.FAILING,
+    Phase.UNKNOWN,
+    Phase.FETCHING,
+    Phase.LOADING,
+    Phase.QUEUED,
+    Phase.DRAINING,
+    Phase.SERVING,
+    Phase.STOPPED,
+]
+
+
+@dataclass(frozen=True)
+class Status:
+    """A model as people see it. `ready` of `wanted` replicas answer; `settled` means nothing is under way."""
+
+    phase: Phase
+    reason: str
+    ready: int
+    wanted: int
+    settled: bool
+
+
+def status(model: Model, replicas: list[Replica]) -> Status:
+    """The worst replica speaks for the model, unless others serve: then it serves, and says what is missing."""
+    wanted = model.replicas if model.desired == Desired.RUNNING and not model.removed_at else 0
+    ready = sum(replica.phase is Phase.SERVING for replica in replicas)
+    worst = min(replicas, key=lambda replica: WORST_FIRST.index(replica.phase), default=None)
+    if worst is None:
+        queued = "Waits for the loop to take it up." if wanted else "Stopped."
+        return Status(Phase.QUEUED if wanted else Phase.STOPPED, queued, 0, wanted, settled=not wanted)
+    settled = ready == wanted and all(r.phase in (Phase.SERVING, Phase.STOPPED) for r in replicas)
+    if ready and worst.phase is not Phase.SERVING and wanted:
+        reason = f"{ready} of {wanted} serve; replica {worst.slot}: {worst.reason}"
+        return Status(Phase.SERVING, reason, ready, wanted, settled)
+    return Status(worst.phase, worst.reason, ready, wanted, settled)
+
+
+def last_failure(replica: Replica) -> Attempt | None:
+    """The latest attempt that ended badly, for as long as it is what people should know."""
+    return replica.attempts.exclude(remedy="").first() if replica.failures else None

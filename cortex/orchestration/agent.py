@@ -1,0 +1,112 @@
+"""One a host: hears Docker's events, ships logs, fetches, samples cards, and sweeps when the workers do not."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+
+from cortex.fleet import clock
+from cortex.fleet.models import Host, Replica
+from cortex.fleet.states import Observed
+from cortex.orchestration import hosts
+from cortex.orchestration.fetch import fetch
+from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.runtimes import Here
+from cortex.orchestration.shipping import Shipper
+from cortex.orchestration.sweep import sweep
+from cortex.runtime.contract import RuntimeFault
+
+log = logging.getLogger(__name__)
+
+BRIEFLY = 0.5
+SAMPLE_EVERY = 5.0
+
+
+class Agent:
+    """Its threads share nothing but the host; each survives whatever goes wrong in one round."""
+
+    def __init__(self, here: Here) -> None:
+        self._here = here
+        self._stop = threading.Event()
+        self._shipper = Shipper(here.runtime)
+        self._fetching: dict[UUID, threading.Thread] = {}
+
+    def run(self) -> None:
+        """Until stop()."""
+        rounds: list[tuple[Callable[[], None], float]] = [
+            (self._register, SAMPLE_EVERY),
+            (self._sample, SAMPLE_EVERY),
+            (self._watch, 1.0),
+            (self._relist, BRIEFLY),
+            (self._fetch, BRIEFLY),
+        ]
+        hosts.register(self._here)
+        threads = [threading.Thread(target=self._repeat, args=each, name=each[0].__name__) for each in rounds]
+        threads.append(threading.Thread(target=self._shipper.write, args=(self._stop,), name="_ship"))
+        for thread in threads:
+            thread.daemon = True
+            thread.start()
+        self._stop.wait()
+        for thread in threads:
+            thread.join(timeout=2)
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _repeat(self, work: Callable[[], None], pause: float) -> None:
+        while not self._stop.is_set():
+            try:
+                work()
+            except (DatabaseError, RuntimeFault, OSError) as error:
+                log.warning("%s: %s: %s", work.__name__, type(error).__name__, error)
+            except Exception:
+                log.exception("%s failed; it goes on", work.__name__)
+            close_old_connections()
+            self._stop.wait(pause)
+
+    def _register(self) -> None:
+        hosts.register(self._here)
+
+    def _sample(self) -> None:
+        hosts.sample(self._here, self._here.cards())
+
+    def _watch(self) -> None:
+        """Events until they break off; the relist round covers what happened in between."""
+        with self._here.runtime.events() as events:
+            for event in events:
+                replica = _replica_id(event.container_name)
+                if replica:
+                    reconcile(replica, self._here)
+                if self._stop.is_set():
+                    return
+
+    def _relist(self) -> None:
+        self._shipper.follow(self._here.runtime.find())
+        swept = Host.objects.get(id=self._here.host.id).swept_at
+        if swept is None or clock.now() - swept > timedelta(seconds=2 * settings.SWEEP_EVERY):
+            sweep(self._here)
+
+    def _fetch(self) -> None:
+        for replica in Replica.objects.filter(host=self._here.host, observed=Observed.FETCHING).select_related("model"):
+            thread = self._fetching.get(replica.id)
+            if thread is None or not thread.is_alive():
+                thread = threading.Thread(target=self._fetch_one, args=(replica,), daemon=True)
+                self._fetching[replica.id] = thread
+                thread.start()
+
+    def _fetch_one(self, replica: Replica) -> None:
+        try:
+            fetch(replica, self._here)
+        finally:
+            close_old_connections()
+
+
+def _replica_id(container_name: str) -> UUID | None:
+    try:
+        return UUID(container_name.rsplit("-", 1)[-1])
+    except ValueError:
+        return None

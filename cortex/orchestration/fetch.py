@@ -1,0 +1,91 @@
+"""Images and weights on their way: slow, resumable, by the agent alone; bytes are noted once a second."""
+
+import time
+
+from django.conf import settings
+from pydantic import ValidationError
+
+from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog.definition import Refusal
+from cortex.fleet.models import Attempt, Replica
+from cortex.fleet.states import Observed
+from cortex.orchestration import attempts, plan
+from cortex.orchestration.lock import only_one
+from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.runtimes import Here
+from cortex.runtime import hub
+from cortex.runtime.contract import PullProgress, RuntimeFault
+
+
+class Cancelled(Exception):
+    """Nobody wants it any more."""
+
+
+def fetch(replica: Replica, here: Here) -> None:
+    """Bring what a FETCHING replica lacks, then hand it back to the loop."""
+    attempt = attempts.current(replica)
+    if attempt is None:
+        return
+    try:
+        _bring(replica, attempt, here)
+    except Cancelled:
+        pass
+    except RuntimeFault as fault:
+        _fail(replica, attempt, fault.what, fault.remedy, permanent=fault.permanent)
+    except UnreadableModel as error:
+        _fail(replica, attempt, f"{error.what}: {error.why}", error.remedy, permanent=True)
+    except (Refusal, ValidationError) as error:
+        _fail(replica, attempt, str(error), "Correct the definition.", permanent=True)
+    else:
+        _finish(replica)
+    reconcile(replica.id, here)
+
+
+def _bring(replica: Replica, attempt: Attempt, here: Here) -> None:
+    model, note = replica.model, _Note(attempt)
+    if plan.locate(replica) is None:
+        token = settings.ENV.cortex_hub_token_file
+        hub.fetch(
+            model.repository,
+            model.revision,
+            model.path,
+            settings.ENV.cortex_models,
+            note,
+            token=token.read_text().strip() if token else None,
+            endpoint=settings.ENV.cortex_hub_url,
+        )
+    if not here.runtime.has_image(attempt.image):
+        here.runtime.pull(attempt.image, note)
+
+
+class _Note:
+    """Writes progress at most once a second, and asks whether anybody still waits for it."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._next = 0.0
+
+    def __call__(self, progress: PullProgress) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1
+        open_still = Attempt.objects.filter(id=self._attempt.id, ended_at=None)
+        if not open_still.update(bytes_done=progress.done, bytes_total=progress.total):
+            raise Cancelled
+
+
+def _finish(replica: Replica) -> None:
+    with only_one(replica.id):
+        replica.refresh_from_db()
+        if replica.observed == Observed.FETCHING:
+            replica.observe(Observed.ABSENT, "Everything is here.")
+
+
+def _fail(replica: Replica, attempt: Attempt, reason: str, remedy: str, *, permanent: bool) -> None:
+    with only_one(replica.id):
+        replica.refresh_from_db()
+        attempt = Attempt.objects.select_related("replica").get(id=attempt.id)
+        if attempt.ended_at is None and replica.observed == Observed.FETCHING:
+            attempt.replica = replica
+            attempts.end(attempt, reason, remedy=remedy, failed=True, permanent=permanent)
+            replica.observe(Observed.ABSENT, f"{reason} {remedy}".strip())

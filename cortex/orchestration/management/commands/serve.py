@@ -1,0 +1,43 @@
+"""`manage.py serve ROLE`: each process of Cortex by its name, the same in ./dev up and in compose."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+GUNICORN = ["gunicorn", "-k", "asgi", "--graceful-timeout", "5", "--no-control-socket"]
+
+
+def command(role: str, bind: str, workers: int) -> list[str]:
+    """The argv of a process. Workers listen on `default` and on their own host's queue."""
+    host = settings.ENV.cortex_host_name
+    bound = ["-b", bind, "-w", str(workers)]
+    beat_file = str(settings.ENV.cortex_state / "beat-schedule")
+    return {
+        "web": [*GUNICORN, *bound, "cortex.asgi:application"],
+        "gateway": [*GUNICORN, *bound, "cortex.gateway.app:application"],
+        "worker": ["celery", "-A", "cortex", "worker", "-Q", f"default,host.{host}", "-n", f"cortex@{host}",
+                   "-c", str(workers), "-l", "warning", "--without-gossip", "--without-mingle"],
+        "beat": ["celery", "-A", "cortex", "beat", "-s", beat_file, "--pidfile=", "-l", "warning"],
+        "agent": [sys.executable, "manage.py", "agent"],
+    }[role]  # fmt: skip
+
+
+class Command(BaseCommand):
+    help = "Becomes one of Cortex's processes: web, gateway, worker, beat or agent."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("role", choices=["web", "gateway", "worker", "beat", "agent"])
+        parser.add_argument("--bind", default="", help="address:port (web 8000, gateway 8001)")
+        parser.add_argument("--workers", type=int, default=0, help="processes (worker: tasks at once)")
+
+    def handle(self, *args: Any, role: str, bind: str, workers: int, **options: Any) -> None:
+        port = {"web": 8000, "gateway": 8001}.get(role, 0)
+        argv = command(role, bind or f"127.0.0.1:{port}", workers or (4 if role == "worker" else 1))
+        if role in ("web", "gateway"):
+            os.environ["CORTEX_DATABASE_POOL"] = "true"
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+        os.execvpe(argv[0], argv, os.environ)  # noqa: S606 - the list is ours

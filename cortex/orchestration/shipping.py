@@ -1,0 +1,82 @@
+"""Container logs to the doors: one follower a container, one writer for all, into Redis."""
+
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict
+from uuid import UUID
+
+import redis
+
+from cortex.runtime.contract import Container, Label, Runtime, RuntimeFault
+from cortex.telemetry import logs
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+WAITING = 10_000
+PAUSE = 1.0
+
+Line = tuple[UUID, int, int, str]
+
+
+class Shipper:
+    """Follows every container of a host. Call `follow` with those that are there, as often as you like."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._lines: queue.Queue[Line] = queue.Queue(WAITING)
+        self._followers: dict[str, threading.Thread] = {}
+
+    def follow(self, containers: list[Container]) -> None:
+        """Begin to follow those that nobody follows yet; forget those that are gone."""
+        present = {container.id: container for container in containers if container.started_at}
+        for gone in [id for id, thread in self._followers.items() if id not in present and not thread.is_alive()]:
+            del self._followers[gone]
+        for id in present.keys() - self._followers.keys():
+            thread = threading.Thread(target=self._read, args=(present[id],), name=f"log-{id[:12]}", daemon=True)
+            self._followers[id] = thread
+            thread.start()
+
+    def write(self, stop: threading.Event) -> None:
+        """Carry lines to Redis until told to stop; what Redis cannot take now is tried again, in order."""
+        batch: list[Line] = []
+        while not stop.is_set():
+            batch = batch or self._next_batch()
+            try:
+                _send(batch)
+                batch = []
+            except redis.RedisError as error:
+                log.warning("logs wait for the broker: %s", error)
+                stop.wait(PAUSE)
+
+    def _next_batch(self) -> list[Line]:
+        try:
+            batch = [self._lines.get(timeout=PAUSE)]
+            while len(batch) < BATCH:
+                batch.append(self._lines.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _read(self, container: Container) -> None:
+        replica = UUID(container.labels[Label.REPLICA])
+        attempt = int(container.labels[Label.ATTEMPT])
+        try:
+            since = logs.last_stamp(replica, attempt)
+            with self._runtime.logs(container.id, since=since, follow=True) as lines:
+                for line in lines:
+                    self._lines.put((replica, attempt, line.stamp, line.text))
+        except (RuntimeFault, redis.RedisError) as error:
+            log.warning("the log of %s is interrupted: %s", container.name, error)
+            time.sleep(PAUSE)
+            self._followers.pop(container.id, None)
+
+
+def _send(batch: list[Line]) -> None:
+    by_stream: dict[tuple[UUID, int], list[tuple[int, str]]] = defaultdict(list)
+    for replica, attempt, stamp, text in batch:
+        by_stream[replica, attempt].append((stamp, text))
+    for (replica, attempt), lines in by_stream.items():
+        logs.ship(replica, attempt, lines)

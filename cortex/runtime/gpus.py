@@ -1,0 +1,153 @@
+"""GPUs as NVIDIA's library tells them. Asked in a process of its own: a lost card can hang the library for ever."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+ROOT = Path(__file__).parents[2]
+CONDITIONS = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "No NVIDIA driver is installed: its library libnvidia-ml.so.1 is missing.",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "The NVIDIA driver is not loaded: run `nvidia-smi` on the host.",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "The NVIDIA driver was updated while it ran: restart the host.",
+    pynvml.NVML_ERROR_GPU_IS_LOST: "A GPU has fallen off the bus: restart the host.",
+    pynvml.NVML_ERROR_NO_PERMISSION: "This user may not ask the NVIDIA driver: give it access to /dev/nvidia*.",
+}
+HUNG = "The NVIDIA driver does not answer: restart the host."
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a process holds on a card; ``memory`` in bytes, None where the driver does not tell."""
+
+    pid: int
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card: ``total`` and ``used`` in bytes, ``utilisation`` in %, ``temperature`` in °C, ``power`` in W.
+
+    What a card does not tell is None. A card that does not answer has its fault in ``condition``.
+    """
+
+    uuid: str
+    index: int
+    name: str
+    total: int
+    used: int
+    utilisation: int | None = None
+    temperature: int | None = None
+    power: float | None = None
+    processes: tuple[Process, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """The cards of a host. ``condition`` says in words why there are none, or why some do not answer."""
+
+    cards: tuple[Gpu, ...] = ()
+    driver: str = ""
+    condition: str = ""
+
+
+_stuck: list[subprocess.Popen[str]] = []
+
+
+def read(timeout: float = 10.0) -> Gpus:
+    """Ask every card. Never raises, and takes ``timeout`` seconds at most."""
+    _stuck[:] = [child for child in _stuck if child.poll() is None]
+    if _stuck:
+        return Gpus(condition=HUNG)
+    child = subprocess.Popen(
+        [sys.executable, "-m", __spec__.name],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        answer, complaint = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # A process inside a hung driver may outlive its KILL: it is not waited for.
+        child.kill()
+        _stuck.append(child)
+        return Gpus(condition=HUNG)
+    if child.returncode:
+        last = (complaint.strip().splitlines() or ["nothing"])[-1]
+        return Gpus(condition=f"Asking the GPUs ended with status {child.returncode}: {last}")
+    return _from_json(json.loads(answer))
+
+
+def _from_json(told: dict[str, Any]) -> Gpus:
+    cards = (
+        Gpu(**{**card, "processes": tuple(Process(**process) for process in card["processes"])})
+        for card in told["cards"]
+    )
+    return Gpus(cards=tuple(cards), driver=told["driver"], condition=told["condition"])
+
+
+def ask() -> Gpus:
+    """Ask every card in this process: only for read()'s own child, since it may hang."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as fault:
+        return Gpus(condition=_words(fault))
+    try:
+        return _ask_all()
+    except pynvml.NVMLError as fault:
+        return Gpus(condition=_words(fault))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _ask_all() -> Gpus:
+    cards, conditions = [], []
+    for index in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            cards.append(_card(index))
+        except pynvml.NVMLError as fault:
+            conditions.append(f"GPU {index}: {_words(fault)}")
+    if not cards and not conditions:
+        conditions.append("The NVIDIA driver sees no GPU.")
+    return Gpus(cards=tuple(cards), driver=pynvml.nvmlSystemGetDriverVersion(), condition=" ".join(conditions))
+
+
+def _card(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    utilisation = _optional(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    power = _optional(pynvml.nvmlDeviceGetPowerUsage, handle)
+    processes = _optional(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+    return Gpu(
+        uuid=pynvml.nvmlDeviceGetUUID(handle),
+        index=index,
+        name=pynvml.nvmlDeviceGetName(handle),
+        total=memory.total,
+        used=memory.used,
+        utilisation=None if utilisation is None else utilisation.gpu,
+        temperature=_optional(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        power=None if power is None else power / 1000,
+        processes=tuple(Process(process.pid, process.usedGpuMemory) for process in processes),
+    )
+
+
+def _optional(ask_card: Any, *arguments: Any) -> Any:
+    """What a card may not be able to tell: None then. A lost card is a fault all the same."""
+    try:
+        return ask_card(*arguments)
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission, pynvml.NVMLError_Unknown):
+        return None
+
+
+def _words(fault: pynvml.NVMLError) -> str:
+    return CONDITIONS.get(fault.value, f"The NVIDIA driver says: {fault}.")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(ask())))

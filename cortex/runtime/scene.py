@@ -1,0 +1,175 @@
+"""What is on an imaginary host at one moment: images, containers, GPUs, and scripts of how they behave."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cortex.runtime.contract import Label, NoGpuRuntime, SpecRefused, State
+
+Verb = Literal[
+    "facts",
+    "find",
+    "inspect",
+    "create",
+    "start",
+    "stop",
+    "kill",
+    "remove",
+    "logs",
+    "events",
+    "has_image",
+    "pull",
+    "probe",
+]
+CHANGING: frozenset[Verb] = frozenset({"create", "start", "stop", "kill", "remove", "pull"})
+REMEMBERED_CALLS = 500
+REMEMBERED_EVENTS = 256
+TERMINATED, KILLED, NOT_STARTED = 143, 137, 128
+
+
+class Script(BaseModel):
+    """How containers of an image, or of a model, behave. Times are seconds, sizes bytes.
+
+    ``load`` passes before the probe is answered, ``exit_after`` before the process ends by itself (None:
+    never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on.
+    ``gpu_memory`` is taken on each of its GPUs while it runs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    load: float = 0.0
+    exit_after: float | None = None
+    exit_code: int = 0
+    oom: bool = False
+    silent_after: float | None = None
+    ignores_term: bool = False
+    lines: tuple[str, ...] = ()
+    start_refused: str = Field(default="", description="What the engine says when it cannot start it.")
+    gpu_memory: int = 0
+    pull_seconds: float = 0.0
+    pull_size: int = 1_000_000_000
+    pull_refused: bool = False
+
+
+class Call(BaseModel):
+    """One call that a fake runtime received."""
+
+    verb: Verb
+    subject: str = ""
+
+
+class ImaginaryGpu(BaseModel):
+    """A card of the imaginary host; ``total`` and ``used`` in bytes, ``used`` by strangers."""
+
+    uuid: str
+    name: str = "Imaginary H200"
+    total: int = 141_000_000_000
+    used: int = 0
+
+
+class ImaginaryContainer(BaseModel):
+    """One container of the imaginary host."""
+
+    id: str
+    name: str
+    image: str
+    labels: dict[str, str]
+    gpus: tuple[str, ...]
+    sources: tuple[str, ...]
+    address: str
+    created_at: datetime
+    state: State = State.CREATED
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    oom: bool = False
+    error: str = ""
+    log: list[tuple[int, str]] = []
+
+    def end(self, code: int, at: datetime, *, oom: bool = False) -> None:
+        self.state, self.exit_code, self.finished_at, self.oom = State.EXITED, code, at, oom
+
+
+class Seen(BaseModel):
+    """An event with its number in the order of events."""
+
+    number: int
+    install: str
+    action: str
+    name: str
+
+
+class Scene(BaseModel):
+    """Everything that is on the imaginary host at one moment."""
+
+    name: str = "pretend"
+    cores: int = 32
+    memory: int = 256 * 2**30
+    images: set[str] = set()
+    gpus: list[ImaginaryGpu] = []
+    gpu_runtime: bool = True
+    containers: dict[str, ImaginaryContainer] = {}
+    scripts: dict[str, Script] = {}
+    down: bool = False
+    lost: list[Verb] = []
+    calls: list[Call] = []
+    seen: list[Seen] = []
+    count: int = 0
+    engine: str | None = None
+
+    def number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def script(self, image: str, model: str | None = None) -> Script:
+        return self.scripts.get(model or "") or self.scripts.get(image) or Script()
+
+    def script_of(self, container: ImaginaryContainer) -> Script:
+        return self.script(container.image, container.labels.get(Label.MODEL))
+
+    def container(self, name: str) -> ImaginaryContainer | None:
+        """By id or name."""
+        return self.containers.get(name) or next((c for c in self.containers.values() if c.name == name), None)
+
+    def note(self, action: str, container: ImaginaryContainer) -> None:
+        install = container.labels.get(Label.INSTALL, "")
+        self.seen.append(Seen(number=self.number(), install=install, action=action, name=container.name))
+        del self.seen[:-REMEMBERED_EVENTS]
+
+    def advance(self, now: datetime) -> None:
+        """Let what should have happened by ``now`` have happened."""
+        for container in self.containers.values():
+            script = self.script_of(container)
+            if container.state is not State.RUNNING or container.started_at is None or script.exit_after is None:
+                continue
+            end = container.started_at + timedelta(seconds=script.exit_after)
+            if end <= now:
+                container.end(script.exit_code, end, oom=script.oom)
+                self.note("die", container)
+
+    def start(self, container: ImaginaryContainer, now: datetime) -> None:
+        """Raises NoGpuRuntime, SpecRefused; the container then stays as a failed start leaves it."""
+        fault = self._start_fault(container)
+        if fault is not None:
+            container.exit_code, container.error = NOT_STARTED, fault.what
+            raise fault
+        container.state, container.started_at, container.finished_at = State.RUNNING, now, None
+        container.exit_code, container.error, container.oom = None, "", False
+        stamp = int(now.timestamp() * 1_000_000) * 1000
+        container.log += [(stamp + place, line) for place, line in enumerate(self.script_of(container).lines)]
+        self.note("start", container)
+        self.advance(now)
+
+    def _start_fault(self, container: ImaginaryContainer) -> NoGpuRuntime | SpecRefused | None:
+        known = {gpu.uuid for gpu in self.gpus}
+        if container.gpus and not self.gpu_runtime:
+            return NoGpuRuntime("This host cannot give GPUs to containers.", "Install the NVIDIA Container Toolkit.")
+        if known and not known.issuperset(container.gpus):
+            return NoGpuRuntime(f"This host has no GPU {', '.join(set(container.gpus) - known)}.", "See `cortex gpus`.")
+        refused = self.script_of(container).start_refused
+        missing = [source for source in container.sources if not Path(source).exists()]
+        if missing:
+            refused = f"invalid mount config: {missing[0]} does not exist"
+        return SpecRefused(refused, "Correct the model's definition.") if refused else None

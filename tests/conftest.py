@@ -1,0 +1,69 @@
+"""What every test may ask for: a broker, the cast, a models folder of its own."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from django.conf import settings
+from rest_framework.test import APIClient
+
+from cortex.access.models import ApiKey, Person, Role, Scope
+from cortex.celery import app
+from cortex.telemetry import logs
+
+
+@pytest.fixture
+def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty broker, known to Celery and to the logs."""
+    monkeypatch.setattr(settings, "BROKER_URL", redis_url)
+    monkeypatch.setattr(app.conf, "broker_url", redis_url)
+    logs._client.cache_clear()
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    yield redis_url
+    logs._client.cache_clear()
+
+
+@pytest.fixture
+def models_folder() -> Iterator[Path]:
+    """The models folder of the settings, empty again afterwards."""
+    folder: Path = settings.ENV.cortex_models
+    yield folder
+    for left in folder.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _person(name: str, role: Role) -> Person:
+    return Person.objects.create_user(username=name, password=f"{name}'s password", role=role)
+
+
+@pytest.fixture
+def alice(db: None) -> Person:
+    """An administrator."""
+    return _person("alice", Role.ADMIN)
+
+
+@pytest.fixture
+def bob(db: None) -> Person:
+    """An operator: changes models, not access."""
+    return _person("bob", Role.OPERATOR)
+
+
+@pytest.fixture
+def charlie(db: None) -> Person:
+    """A viewer: looks, and changes nothing."""
+    return _person("charlie", Role.VIEWER)
+
+
+def key_of(person: Person, *scopes: Scope) -> str:
+    """A fresh key's secret."""
+    return ApiKey.objects.issue(person, "test", [scope.value for scope in scopes or Scope])[1]
+
+
+def rest_client(person: Person) -> APIClient:
+    """A REST client with a person's management key."""
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key_of(person, Scope.MANAGE)}")
+    return client

