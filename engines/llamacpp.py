@@ -28,7 +28,7 @@ class LlamaCppOptions(Arguments):
         "--ctx-size -c --parallel -np --kv-unified-per-slot": argv.CONTEXT,
         "--api-* --ssl* --cors-* --props": argv.SECURITY,
         "--path --ui* --no-ui* --webui* --no-webui* --media-path --slot-save-path --log-* --no-log-*": argv.FILES,
-        "--chat-template-file --grammar-file --json-schema-file -jf --file -f --binary-file -bf": argv.FILES,
+        "--chat-template-file --grammar-file --json-schema-file -jf": argv.FILES,
         "--lookup-cache-* -lcs -lcd --video-ffmpeg-dir --control-vector* --lora --lora-scaled": argv.FILES,
         "--tools* --agent -ag --mcp-* --rpc --models-* --offline": argv.CODE,
         "--hf-* -hf -hfr -hff -hft -hfd -hfrd --spec-draft-hf": argv.CODE,

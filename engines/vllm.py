@@ -37,10 +37,11 @@ class VllmOptions(Arguments):
         "--allowed-local-media-path --mm-encoder-fp8-scale* --profiler-config --otlp*": argv.FILES,
         "--load-format --model-loader-extra-config --model-class-overrides --hf-overrides": argv.CODE,
         "--tool-parser-plugin --reasoning-parser-plugin --io-processor-plugin --tool-server": argv.CODE,
-        "--logits-processors --worker-cls --worker-extension-cls --scheduler-cls --distributed-executor-backend": argv.CODE,
+        "--worker-cls --worker-extension-cls --scheduler-cls --distributed-executor-backend": argv.CODE,
         "--kv-transfer-config --kv-events-config --ec-* --weight-transfer-config --additional-config": argv.CODE,
         "--master-* --nnodes --node-rank -n -r --data-parallel* -dp*": argv.CODE,
-        "--headless --enable-prompt-embeds --enable-mm-embeds --trust-request* --enable-sleep-mode": argv.CODE,
+        "--headless --enable-prompt-embeds --enable-mm-embeds --trust-request*": argv.CODE,
+        "--logits-processors --enable-sleep-mode": argv.CODE,
         "--help -h --version -v": argv.QUITS,
     }
 
