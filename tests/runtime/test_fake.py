@@ -2,6 +2,7 @@
 
 import multiprocessing
 from datetime import UTC, datetime, timedelta
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -174,8 +175,9 @@ def test_in_pretend_mode_all_containers_are_one_server(runtime: FakeRuntime, wor
     assert {run(runtime, name).address for name in "ab"} == {"127.0.0.1:7777"}
 
 
-def create_many(path: Path, models: Path, start: int) -> None:
+def create_many(path: Path, models: Path, start: int, ready: Barrier) -> None:
     runtime = FakeRuntime(World(path), "install", models)
+    ready.wait(30)
     for place in range(start, start + 20):
         runtime.create(f"c{place}", SPEC, {})
 
@@ -185,7 +187,8 @@ def test_a_world_in_a_file_is_one_for_all_processes(tmp_path: Path) -> None:
     world = World(path)
     world.add_image(IMAGE)
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=create_many, args=(path, tmp_path, start)) for start in (0, 20)]
+    ready = context.Barrier(2)
+    workers = [context.Process(target=create_many, args=(path, tmp_path, start, ready)) for start in (0, 20)]
     for worker in workers:
         worker.start()
     for worker in workers:
