@@ -53,9 +53,21 @@ class Cortex:
         """Until the model is in this phase."""
         return eventually(lambda: found if (found := self.status(name))["phase"] == phase else None, seconds)
 
+    def child(self, role: str) -> int:
+        """The process id of a child of the supervisor."""
+        for pid in Path(f"/proc/{self.running.pid}/task/{self.running.pid}/children").read_text().split():
+            words = Path(f"/proc/{pid}/cmdline").read_text()
+            if role in words.replace("celery", "worker").split("\0")[1:4] or (
+                "-Q\0default" in words and role == "worker"
+            ):
+                return int(pid)
+        raise LookupError(role)
+
     def containers(self) -> list[str]:
         """What Docker shows of this installation, dead or alive."""
-        install = self.manage("shell", "-v0", "-c", "from cortex.fleet.models import Install; print(Install.identity())")
+        install = self.manage(
+            "shell", "-v0", "-c", "from cortex.fleet.models import Install; print(Install.identity())"
+        )
         command = ["docker", "ps", "-aq", "--no-trunc", "--filter", f"label=cortex.install={install}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 

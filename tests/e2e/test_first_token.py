@@ -1,5 +1,7 @@
 """From a definition to a first token and back to nothing, on real Docker, by the doors that people use."""
 
+import os
+import signal
 import subprocess
 
 import pytest
@@ -65,7 +67,7 @@ def test_a_restarted_worker_and_agent_keep_what_runs(cortex: Cortex) -> None:
     cortex.wait("kept", phase="serving")
     before = cortex.containers()
     for role in ("worker", "agent"):
-        subprocess.run(["pkill", "-KILL", "-f", f"serve {role}|manage.py {role}|{cortex.home}"], check=False)
+        os.kill(cortex.child(role), signal.SIGKILL)
     cortex.wait("kept", phase="serving")
     assert cortex.containers() == before
     cortex.rest.delete("models/kept")
