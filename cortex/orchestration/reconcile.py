@@ -193,7 +193,7 @@ class Pass:
 
     def _create(self, attempt: Attempt, spec: ContainerSpec) -> str:
         replica = self.replica
-        labels = {
+        labels: dict[str, str] = {
             Label.INSTALL: Install.identity(),
             Label.REPLICA: replica.id.hex,
             Label.MODEL: replica.model.name,
@@ -243,7 +243,7 @@ class Pass:
             return replica.observe(Observed.ABSENT, reason)
         grace = ContainerSpec.model_validate(attempt.spec).stop_grace if attempt and attempt.spec else 10.0
         if attempt and failed:
-            attempt.first_log, attempt.last_log = attempts.words(self.runtime, seen.container)
+            attempts.keep_words(attempt, self.runtime, seen.container)
             self._end(attempt, reason, failed=True)
         replica.observe(Observed.STOPPING, reason)
         self.runtime.stop(seen.container.id, grace)

@@ -54,10 +54,11 @@ def _is_over(replica: Replica) -> bool:
 def _place(replica: Replica) -> None:
     """The answering host with the fewest replicas for its cards."""
     hosts = Host.objects.answering().filter(cordoned=False, condition="")
-    loads = hosts.annotate(load=Count("replicas"), cards=Count("gpus", distinct=True))
-    host = min(loads, key=lambda h: (h.load / max(h.cards, 1), h.name), default=None)
-    if host is None:
+    loads = hosts.annotate(load=Count("replicas", distinct=True), cards=Count("gpus", distinct=True))
+    rows = loads.values_list("load", "cards", "name", "id")
+    found = min(((load / max(cards, 1), name, host) for load, cards, name, host in rows), default=None)
+    if found is None:
         replica.observe(Observed.ABSENT, "No host answers. Start a worker and an agent, and see the Hosts page.")
         return
-    replica.host = host
+    replica.host = Host.objects.get(id=found[2])
     replica.save(update_fields=["host"])

@@ -5,7 +5,6 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from datetime import datetime
 from uuid import UUID
 
 import redis
@@ -19,7 +18,7 @@ BATCH = 500
 WAITING = 10_000
 PAUSE = 1.0
 
-Line = tuple[UUID, int, datetime, str]
+Line = tuple[UUID, int, int, str]
 
 
 class Shipper:
@@ -65,10 +64,10 @@ class Shipper:
         replica = UUID(container.labels[Label.REPLICA])
         attempt = int(container.labels[Label.ATTEMPT])
         try:
-            since = logs.last_at(replica, attempt)
+            since = logs.last_stamp(replica, attempt)
             with self._runtime.logs(container.id, since=since, follow=True) as lines:
                 for line in lines:
-                    self._lines.put((replica, attempt, line.at, line.text))
+                    self._lines.put((replica, attempt, line.stamp, line.text))
         except (RuntimeFault, redis.RedisError) as error:
             log.warning("the log of %s is interrupted: %s", container.name, error)
             time.sleep(PAUSE)
@@ -76,8 +75,8 @@ class Shipper:
 
 
 def _send(batch: list[Line]) -> None:
-    by_stream: dict[tuple[UUID, int], list[tuple[datetime, str]]] = defaultdict(list)
-    for replica, attempt, at, text in batch:
-        by_stream[replica, attempt].append((at, text))
+    by_stream: dict[tuple[UUID, int], list[tuple[int, str]]] = defaultdict(list)
+    for replica, attempt, stamp, text in batch:
+        by_stream[replica, attempt].append((stamp, text))
     for (replica, attempt), lines in by_stream.items():
         logs.ship(replica, attempt, lines)

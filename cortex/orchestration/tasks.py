@@ -1,6 +1,7 @@
 """What Celery carries: hints to look. Arguments are ids; losing one costs seconds, never correctness."""
 
 import logging
+from typing import Any
 from uuid import UUID
 
 from celery import Task, shared_task
@@ -44,7 +45,7 @@ def sweep_host() -> None:
 
 def poke(model_id: int) -> None:
     """Ask for a look at a model now. With the broker down the sweep finds it, later."""
-    _send(settle_model, (model_id,), settings.CELERY["task_default_queue"])
+    _send(settle_model, (model_id,), "default")
 
 
 def poke_replica(replica: Replica) -> None:
@@ -53,7 +54,7 @@ def poke_replica(replica: Replica) -> None:
         _send(reconcile_replica, (str(replica.id),), replica.host.queue)
 
 
-def _send(task: Task, args: tuple[object, ...], queue: str) -> None:
+def _send(task: "Task[Any, Any]", args: tuple[object, ...], queue: str) -> None:
     try:
         task.apply_async(args, queue=queue, retry=False, expires=60)
     except OperationalError as error:

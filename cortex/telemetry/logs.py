@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 import redis
@@ -19,13 +20,17 @@ class Entry:
     """A line in a replica's stream; `id` orders entries and resumes a reader."""
 
     id: str
-    at: datetime
+    stamp: int
     attempt: int
     text: str
 
+    @property
+    def at(self) -> datetime:
+        return datetime.fromtimestamp(self.stamp / 1e9, tz=UTC)
+
 
 @cache
-def _client() -> "redis.Redis[str]":
+def _client() -> Any:  # the client's own types cannot tell decoded answers
     return redis.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
 
 
@@ -33,11 +38,11 @@ def _key(replica: UUID) -> str:
     return f"cortex:logs:{replica.hex}"
 
 
-def ship(replica: UUID, attempt: int, lines: Iterable[tuple[datetime, str]]) -> None:
-    """Append lines. Raises redis.RedisError."""
+def ship(replica: UUID, attempt: int, lines: Iterable[tuple[int, str]]) -> None:
+    """Append lines, each with its stamp in nanoseconds since 1970. Raises redis.RedisError."""
     pipe = _client().pipeline(transaction=False)
-    for at, text in lines:
-        fields = {"at": at.isoformat(), "attempt": attempt, "text": text}
+    for stamp, text in lines:
+        fields = {"stamp": stamp, "attempt": attempt, "text": text}
         pipe.xadd(_key(replica), fields, maxlen=KEPT, approximate=True)
     pipe.execute()
 
@@ -47,9 +52,9 @@ def tail(replica: UUID, count: int) -> list[Entry]:
     return [_entry(id, fields) for id, fields in reversed(_client().xrevrange(_key(replica), count=count))]
 
 
-def last_at(replica: UUID, attempt: int) -> datetime | None:
-    """When the last kept line of this attempt was printed. Raises redis.RedisError."""
-    return next((entry.at for entry in tail(replica, 1) if entry.attempt == attempt), None)
+def last_stamp(replica: UUID, attempt: int) -> int | None:
+    """The stamp of the last kept line of this attempt. Raises redis.RedisError."""
+    return next((entry.stamp for entry in tail(replica, 1) if entry.attempt == attempt), None)
 
 
 def after(replica: UUID, last: str, count: int = 1000) -> list[Entry]:
@@ -64,7 +69,7 @@ def forget(replica: UUID) -> None:
 
 async def follow(replica: UUID, last: str) -> AsyncIterator[Entry]:
     """Lines after the entry `last`, as they come, without end. Raises redis.RedisError."""
-    client = redis.asyncio.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_connect_timeout=2)
+    client: Any = redis.asyncio.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_connect_timeout=2)
     try:
         while True:
             for _, entries in await client.xread({_key(replica): last}, count=500, block=1000) or []:
@@ -76,4 +81,4 @@ async def follow(replica: UUID, last: str) -> AsyncIterator[Entry]:
 
 
 def _entry(id: str, fields: dict[str, str]) -> Entry:
-    return Entry(id=id, at=datetime.fromisoformat(fields["at"]), attempt=int(fields["attempt"]), text=fields["text"])
+    return Entry(id=id, stamp=int(fields["stamp"]), attempt=int(fields["attempt"]), text=fields["text"])
