@@ -1,7 +1,7 @@
 """The llama.cpp server image: the official one where a registry answers, built here where none does."""
 
 from tools import base_image
-from tools.phase import phase
+from tools.docker_build import build
 
 OFFICIAL = "ghcr.io/ggml-org/llama.cpp:server"
 BUILT = "cortex/llamacpp-server:cpu"
@@ -23,13 +23,7 @@ def ensure_llamacpp() -> str:
 
 def build_llamacpp() -> str:
     """Build the CPU image on Debian's own llama.cpp package; returns its name."""
-    base = base_image.ensure("testing")
-    with phase(f"Image {BUILT}, built") as it:
-        it.run(
-            *("docker", "build", "--network", "host", "--build-arg", f"BASE={base}"),
-            *("-t", BUILT, "-f", f"{FOLDER}/cpu.Dockerfile", FOLDER),
-            timeout=1800,
-        )
+    build(BUILT, f"{FOLDER}/cpu.Dockerfile", FOLDER, BASE=base_image.ensure("testing"))
     return BUILT
 
 

@@ -43,7 +43,9 @@ class Phase:
         start = "\r\x1b[K" if sys.stdout.isatty() else ""
         print(f"{start}  {self._clock()}  {self.name}: {text}", flush=True)
 
-    def run(self, *command: str, env: Mapping[str, str] | None = None, timeout: float = 3600) -> None:
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 3600
+    ) -> None:
         """Run a command with its last line as progress and its whole output in a log file.
 
         Raises PhaseFailed with the end of that output when the command fails or takes longer than ``timeout`` seconds.
@@ -51,7 +53,7 @@ class Phase:
         log = LOGS / f"{Path(command[0]).name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         last: deque[str] = deque(maxlen=TAIL)
-        with log.open("a", encoding="utf-8") as file, _started(command, env, timeout) as process:
+        with log.open("a", encoding="utf-8") as file, _started(command, env, cwd, timeout) as process:
             for line in _lines(process):
                 file.write(line + "\n")
                 last.append(line)
@@ -80,7 +82,7 @@ def phase(name: str) -> Iterator[Phase]:
 
 @contextmanager
 def _started(
-    command: tuple[str, ...], env: Mapping[str, str] | None, timeout: float
+    command: tuple[str, ...], env: Mapping[str, str] | None, cwd: Path | None, timeout: float
 ) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         # `timeout` ends a command that hangs while silent: reading its output would wait for ever.
@@ -91,6 +93,7 @@ def _started(
         text=True,
         errors="replace",
         env={**os.environ, **(env or {})},
+        cwd=cwd,
     )
     with process:
         try:

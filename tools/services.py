@@ -1,7 +1,9 @@
 """PostgreSQL and Redis out of their wheels, for one machine: no package, no container, no port chosen by hand."""
 
+import signal
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +39,7 @@ def redis_server(folder: Path, port: int | None = None) -> Redis:
         *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "warning"),
     ]
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     url = f"redis://127.0.0.1:{port}/0"
     _wait_for_redis(url, process, folder / "log")
     return Redis(url=url, process=process)
@@ -62,3 +64,28 @@ def _wait_for_redis(url: str, process: "subprocess.Popen[bytes]", log: Path) -> 
             else:
                 return
     raise RuntimeError(f"redis-server did not come up; its log is {log}")
+
+
+def postgres_watch(folder: Path) -> "subprocess.Popen[bytes]":
+    """A process that keeps the server of `folder` up: it holds it, and ends when the server is gone or on TERM."""
+    command = [sys.executable, "-m", "tools.services", str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def kept_port(path: Path) -> int:
+    """A free loopback port, the same one each time."""
+    if not path.exists():
+        path.write_text(str(free_port()))
+    return int(path.read_text())
+
+
+def _hold(folder: Path) -> None:
+    server = get_server(folder, cleanup_mode="stop")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    while Path(f"/proc/{server.get_pid()}").exists():
+        time.sleep(0.5)
+    sys.exit("PostgreSQL is gone")
+
+
+if __name__ == "__main__":
+    _hold(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What the browser loads of others: fetched from the registry by `npm pack`, verified, committed below static/vendor."""
+"""What the browser loads of others: fetched by `npm pack`, verified, committed below static/vendor."""
 
 import argparse
 import base64
@@ -91,7 +91,7 @@ def main() -> int:
         for package in packages:
             fetch(package)
     wrong = list(problems(packages))
-    print("\n".join(wrong) or f"{len(packages)} packages are as listed.", file=sys.stderr if wrong else sys.stdout)  # noqa: T201
+    print("\n".join(wrong) or f"{len(packages)} packages are as listed.", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
 
 

@@ -51,8 +51,8 @@ def refuse_format(engine_name: str, found: Found) -> None:
 def locate(path: str, *, below: Path | None = None) -> Found:
     """The weights at `path`, which may be a GGUF, any part of a multi-part one, or a folder. Raises UnreadableModel."""
     folder = (below or settings.ENV.cortex_models).resolve()
-    target = (folder / path).resolve()
-    if not target.is_relative_to(folder):
+    target = folder / path
+    if not target.resolve().is_relative_to(folder):
         raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
     if target.is_dir():
         return _in_folder(target, folder)

@@ -39,11 +39,12 @@ class Agent:
         """Until stop()."""
         rounds: list[tuple[Callable[[], None], float]] = [
             (self._register, SAMPLE_EVERY),
-            (self._sample, SAMPLE_EVERY),
             (self._watch, 1.0),
             (self._relist, BRIEFLY),
             (self._fetch, BRIEFLY),
         ]
+        if settings.ENV.cortex_samples_gpus:
+            rounds.append((self._sample, SAMPLE_EVERY))
         hosts.register(self._here)
         threads = [threading.Thread(target=self._repeat, args=each, name=each[0].__name__) for each in rounds]
         threads.append(threading.Thread(target=self._shipper.write, args=(self._stop,), name="_ship"))

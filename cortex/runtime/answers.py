@@ -35,6 +35,22 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read back, no
 LONGEST_LINE = 4096
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+OLDEST_API, NEWEST_API = "1.40", "1.45"
+
+
+def api_version(told: Json) -> str:
+    """The newest API that both sides know, from /version; the SDK alone would take whatever the engine offers."""
+    newest, oldest = str(told["ApiVersion"]), str(told.get("MinAPIVersion") or "1.12")
+    if _numbers(newest) < _numbers(OLDEST_API) or _numbers(oldest) > _numbers(NEWEST_API):
+        raise RuntimeFault(
+            f"Docker {told.get('Version')} speaks API {oldest} to {newest}.",
+            f"Cortex needs an engine that speaks one of {OLDEST_API} to {NEWEST_API}.",
+        )
+    return min(newest, NEWEST_API, key=_numbers)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def container(found: Json) -> Container:

@@ -216,7 +216,7 @@ class Runtime(ABC):
         """
 
     @abstractmethod
-    def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+    def create(self, name: str, spec: ContainerSpec, labels: Mapping[Label, str]) -> str:
         """Make a container and return its id. Never pulls.
 
         Restart policy ``no``; init; no privileges; log rotation; GPUs by UUID only; the port is assigned by

@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,9 +38,12 @@ from cortex.runtime.probe import ask
 from cortex.runtime.streams import EventStream, HttpWire, LogStream, Silence
 from engines.contract import ContainerSpec, Probe
 
-NEWEST_API = (1, 45)
-OLDEST_API = (1, 40)
 CONNECT = 5.0
+CHECK = "Check that the Docker service runs."
+REMEDIES: dict[type[Exception], str] = {
+    PermissionError: "This user may not talk to Docker: add it to the group docker.",
+    FileNotFoundError: "Install Docker, start it, or correct the address of its socket.",
+}
 
 
 class DockerRuntime(Runtime):
@@ -90,7 +94,7 @@ class DockerRuntime(Runtime):
             return None
         return answers.container(found)
 
-    def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+    def create(self, name: str, spec: ContainerSpec, labels: Mapping[Label, str]) -> str:
         marked = {**labels, Label.INSTALL: self._install}
         body = payload.creation(spec, marked, models=self._models, bind=self._bind)
         with self._asking() as client:
@@ -181,6 +185,7 @@ class DockerRuntime(Runtime):
     def _asking(self) -> Iterator[APIClient]:
         """This thread's client; what goes wrong with it is told as a fault of the contract."""
         with self._telling():
+            _knock(self._base_url)
             if not hasattr(self._mine, "client"):
                 self._mine.client = self._connect()
             yield self._mine.client
@@ -207,7 +212,7 @@ class DockerRuntime(Runtime):
             # A restarted engine may be another version.
             self._version = None
             raise Unreachable(
-                f"Docker at {self._base_url} does not answer: {cut}.", "Check that the Docker service runs."
+                f"Docker at {self._base_url} does not answer: {cut}.", REMEDIES.get(type(cut), CHECK)
             ) from cut
 
     def _connect(self) -> APIClient:
@@ -218,22 +223,17 @@ class DockerRuntime(Runtime):
     def _client(self, version: str) -> APIClient:
         client = APIClient(base_url=self._base_url, version=version, timeout=self._timeout)  # type: ignore[arg-type]
         client.trust_env = False
+        # Kept connections would pile up with the threads that come and go.
+        client.headers["Connection"] = "close"
         return client
 
     def _negotiate(self) -> str:
         """The newest API that both sides know; the SDK alone would take whatever the engine offers."""
-        client = self._client(_dotted(OLDEST_API))
+        client = self._client(answers.OLDEST_API)
         try:
-            told = client.version(api_version=False)
+            return answers.api_version(client.version(api_version=False))
         finally:
             client.close()
-        newest, oldest = _numbers(told["ApiVersion"]), _numbers(told.get("MinAPIVersion", "1.12"))
-        if newest < OLDEST_API or oldest > NEWEST_API:
-            raise RuntimeFault(
-                f"Docker {told.get('Version')} speaks API {_dotted(oldest)} to {_dotted(newest)}.",
-                f"Cortex needs an engine that speaks one of {_dotted(OLDEST_API)} to {_dotted(NEWEST_API)}.",
-            )
-        return _dotted(min(newest, NEWEST_API))
 
     def _open_pull(self, image: str) -> HttpWire:
         repository, tag = parse_repository_tag(image)
@@ -263,6 +263,7 @@ class DockerRuntime(Runtime):
         The SDK's own streams wait for ever, and take a cut for an end.
         """
         with self._telling():
+            _knock(self._base_url)
             client = self._connect()
             response = client.request(
                 method,
@@ -289,17 +290,16 @@ def _conflict_is_done() -> Iterator[None]:
             raise
 
 
+def _knock(base_url: str) -> None:
+    """Try the socket first: the SDK leaves it open when it cannot connect, and hides why. Raises OSError."""
+    if base_url.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(CONNECT)
+            door.connect(base_url.removeprefix("unix://"))
+
+
 def _hang_up(client: APIClient, response: requests.Response) -> None:
     """Shut the socket, so that a read which waits in another thread ends at once."""
     with suppress(OSError, AttributeError, UnboundLocalError):
         CancellableStream(iter(()), response).close()
     client.close()
-
-
-def _numbers(version: str) -> tuple[int, int]:
-    major, _, minor = version.partition(".")
-    return int(major), int(minor)
-
-
-def _dotted(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"

@@ -96,7 +96,7 @@ class FakeRuntime(Runtime):
             found = scene.container(name)
             return None if found is None else _seen(found)
 
-    def create(self, name: str, spec: ContainerSpec, labels: Mapping[str, str]) -> str:
+    def create(self, name: str, spec: ContainerSpec, labels: Mapping[Label, str]) -> str:
         body = payload.creation(spec, {**labels, Label.INSTALL: self._install}, models=self._models, bind=self._bind)
         with self._called("create", name) as scene:
             if spec.image not in scene.images:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cortex.runtime.contract import SpecRefused
+from cortex.runtime.contract import Label, SpecRefused
 from engines.contract import ContainerSpec, Mount
 
 Json = dict[str, Any]
@@ -18,7 +18,7 @@ GPU_PREFIXES = ("GPU-", "MIG-")
 VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 
 
-def creation(spec: ContainerSpec, labels: Mapping[str, str], *, models: Path, bind: str) -> Json:
+def creation(spec: ContainerSpec, labels: Mapping[Label, str], *, models: Path, bind: str) -> Json:
     """What the engine is asked to create.
 
     ``models`` is the one folder that may be mounted, ``bind`` the host address that ports are published on.
@@ -30,7 +30,7 @@ def creation(spec: ContainerSpec, labels: Mapping[str, str], *, models: Path, bi
         "Image": spec.image,
         "Cmd": list(spec.argv),
         "Env": _environment(spec),
-        "Labels": dict(labels),
+        "Labels": {str(label): value for label, value in labels.items()},
         "ExposedPorts": {port: {}},
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {

@@ -1,5 +1,6 @@
 """What is on an imaginary host at one moment: images, containers, GPUs, and scripts of how they behave."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -91,6 +92,13 @@ class ImaginaryContainer(BaseModel):
     def end(self, code: int, at: datetime, *, oom: bool = False) -> None:
         self.state, self.exit_code, self.finished_at, self.oom = State.EXITED, code, at, oom
 
+    def say(self, lines: Sequence[str], at: datetime) -> None:
+        """Print lines, each with a stamp of its own."""
+        first = int(at.timestamp() * 1_000_000) * 1000
+        if self.log:
+            first = max(first, self.log[-1][0] + 1)
+        self.log += [(first + place, line) for place, line in enumerate(lines)]
+
 
 class Seen(BaseModel):
     """An event with its number in the order of events."""
@@ -151,14 +159,16 @@ class Scene(BaseModel):
 
     def start(self, container: ImaginaryContainer, now: datetime) -> None:
         """Raises NoGpuRuntime, SpecRefused; the container then stays as a failed start leaves it."""
+        missing = [source for source in container.sources if not Path(source).exists()]
+        if missing:
+            raise SpecRefused(f"bind source path does not exist: {missing[0]}.", "Correct the model's definition.")
         fault = self._start_fault(container)
         if fault is not None:
             container.exit_code, container.error = NOT_STARTED, fault.what
             raise fault
         container.state, container.started_at, container.finished_at = State.RUNNING, now, None
         container.exit_code, container.error, container.oom = None, "", False
-        stamp = int(now.timestamp() * 1_000_000) * 1000
-        container.log += [(stamp + place, line) for place, line in enumerate(self.script_of(container).lines)]
+        container.say(self.script_of(container).lines, now)
         self.note("start", container)
         self.advance(now)
 
@@ -169,7 +179,4 @@ class Scene(BaseModel):
         if known and not known.issuperset(container.gpus):
             return NoGpuRuntime(f"This host has no GPU {', '.join(set(container.gpus) - known)}.", "See `cortex gpus`.")
         refused = self.script_of(container).start_refused
-        missing = [source for source in container.sources if not Path(source).exists()]
-        if missing:
-            refused = f"invalid mount config: {missing[0]} does not exist"
         return SpecRefused(refused, "Correct the model's definition.") if refused else None

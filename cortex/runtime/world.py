@@ -99,9 +99,7 @@ class World:
         with self.open() as scene:
             container = scene.container(name)
             if container is not None:
-                stamp = int(self.now().timestamp() * 1_000_000) * 1000
-                last = container.log[-1][0] if container.log else 0
-                container.log += [(max(stamp, last + 1) + place, line) for place, line in enumerate(lines)]
+                container.say(lines, self.now())
 
     def calls(self) -> list[Call]:
         """The last 500 calls."""

@@ -13,7 +13,7 @@ KINDS: dict[str, Kind] = {"boolean": "bool", "integer": "int", "number": "float"
 
 @dataclass(frozen=True)
 class Field:
-    """One field: how it looks, what is in it, what is wrong with it. `name` is the form's, `pointer` the definition's."""
+    """One field: how it looks, what is in it, what is wrong with it. `pointer` is its place in the definition."""
 
     name: str
     pointer: str

@@ -21,7 +21,7 @@ class Step:
 
 def steps(attempt: Attempt) -> list[Step]:
     """Queued, fetched, created, loaded, ready: with times; those that were not needed are left out."""
-    marks = [
+    marks: list[tuple[str, datetime | None]] = [
         ("Queued", attempt.queued_at),
         ("Fetching", attempt.fetching_at),
         ("Container created", attempt.created_at),
@@ -30,17 +30,16 @@ def steps(attempt: Attempt) -> list[Step]:
     ]
     if attempt.fetching_at is None:
         marks.pop(1)
-    ended = [("Ended", attempt.ended_at)] if attempt.ended_at else []
-    marks = [mark for mark in marks if mark[1]] + ended if ended else marks
+    if attempt.ended_at:
+        marks = [*(mark for mark in marks if mark[1]), ("Ended", attempt.ended_at)]
     return [_step(attempt, marks, place) for place in range(len(marks))]
 
 
 def _step(attempt: Attempt, marks: list[tuple[str, datetime | None]], place: int) -> Step:
     title, at = marks[place]
     later = next((mark[1] for mark in marks[place + 1 :] if mark[1]), None)
-    return Step(
-        title, _state(attempt, title, at, later), at, later - at if at and later else None, note(attempt, title)
-    )
+    took = later - at if at and later else None
+    return Step(title, _state(attempt, title, at, later), at, took, note(attempt, title))
 
 
 def _state(attempt: Attempt, title: str, at: datetime | None, later: datetime | None) -> str:

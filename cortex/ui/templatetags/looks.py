@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 register = template.Library()
 
 GIB = 1024**3
+NOTHING = "\N{EN DASH}"
 ICONS = {
     "serving": "check-circle",
     "loading": "loader",
@@ -45,7 +46,7 @@ def state(phase: str) -> SafeString:
 def gib(size: int | None) -> str:
     """Bytes for eyes."""
     if size is None:
-        return "–"
+        return NOTHING
     if size >= GIB / 10:
         return f"{size / GIB:.1f} GiB"
     return f"{size / 1024**2:.1f} MiB"
@@ -63,7 +64,7 @@ def tokens(count: int | None) -> str:
 def ago(at: datetime | None, style: str = "ago") -> SafeString:
     """A time that keeps itself relative in the browser; absolute without it, and on hover."""
     if at is None:
-        return SafeString("–")
+        return SafeString(NOTHING)
     return format_html(
         '<time-ago hx-morph-skip-children data-style="{}" datetime="{}" title="{} UTC">{}</time-ago>',
         style,

@@ -1,6 +1,7 @@
 """The try-it chat: a person's words go to the gateway as any program's would, and the answer streams back."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -20,7 +21,6 @@ SECRET = "chat_key"  # noqa: S105 - where the session keeps it
 KEY_NAME = "try-it chat"
 LIVES = timedelta(days=1)
 WAIT = aiohttp.ClientTimeout(total=None, connect=5, sock_read=300)
-LARGEST = 2 * 1024**2
 
 
 async def relay(request: HttpRequest, name: str) -> HttpResponseBase:
@@ -29,14 +29,16 @@ async def relay(request: HttpRequest, name: str) -> HttpResponseBase:
         return away
     if request.method != "POST":
         return JsonResponse({"error": {"message": "Send a POST with the messages."}}, status=405)
-    if len(request.body) > LARGEST:
-        return JsonResponse({"error": {"message": "This chat is too long. Begin a new one."}}, status=413)
+    try:
+        body = json.dumps({**json.loads(request.body), "model": name, "stream": True})
+    except (ValueError, TypeError):
+        return JsonResponse({"error": {"message": "Send a JSON object with the messages."}}, status=400)
     secret = await sync_to_async(_secret)(request)
     session = aiohttp.ClientSession(timeout=WAIT)
     try:
         answer = await session.post(
             f"{_gateway()}/v1/chat/completions",
-            data=request.body,
+            data=body,
             headers={"Authorization": f"Bearer {secret}", "Content-Type": "application/json"},
         )
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from cortex.access.models import ApiKey, Person, Scope
+from cortex.access.models import ApiKey, Person, Role, Scope
 
 
 class Command(BaseCommand):
@@ -13,9 +13,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
         parser.add_argument("--name", default="command line")
+        parser.add_argument(
+            "--make-operator", action="store_true", help="make the person, an operator who cannot sign in"
+        )
         parser.add_argument("--scope", action="append", choices=Scope.values)
 
-    def handle(self, *args: Any, username: str, name: str, scope: list[str] | None, **options: Any) -> None:
+    def handle(
+        self, *args: Any, username: str, name: str, scope: list[str] | None, make_operator: bool, **options: Any
+    ) -> None:
+        if make_operator:
+            Person.objects.get_or_create(username=username, defaults={"role": Role.OPERATOR, "password": "!"})
         owner = Person.objects.filter(username=username).first()
         if owner is None:
             raise CommandError(f"There is no person named {username!r}. Make the first one with: manage.py setup_link")

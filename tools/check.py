@@ -1,0 +1,61 @@
+"""./dev check and ./dev test: what every change must pass."""
+
+import os
+import subprocess
+import sys
+import tempfile
+
+from tools import compose_plugin, docker_engine, engine_image
+from tools.debian import ensure_packages
+from tools.phase import phase
+
+PYTHON = sys.executable
+CHECKS = {
+    "ruff": ["-m", "ruff", "check", "."],
+    "format": ["-m", "ruff", "format", "--check", "."],
+    "mypy": ["-m", "mypy", "cortex", "engines", "tools", "tests", "manage.py"],
+    "migrations": ["-W", "ignore", "manage.py", "makemigrations", "--check", "--dry-run"],
+    "floors": ["-m", "pytest", "-q", "tests/test_floors.py"],
+    "openapi": ["-m", "pytest", "-q", "tests/api/test_openapi.py"],
+    "vendored": ["-m", "tools.vendor", "--check"],
+}
+
+
+def check() -> int:
+    """Every check, all of them even when one fails; the exit status says whether all passed."""
+    failed = []
+    with tempfile.TemporaryDirectory() as state:
+        environment = os.environ | {"CORTEX_STATE": state}
+        for name, words in CHECKS.items():
+            print(f"== {name}", flush=True)
+            if subprocess.run([PYTHON, *words], env=environment, check=False).returncode:
+                failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else "all checks pass", flush=True)
+    return 1 if failed else 0
+
+
+def test(words: list[str], *, unit: bool, slow: bool) -> int:
+    """Run the tests; installs first what they need of this machine."""
+    if unit:
+        marks = "not postgres and not redis and not docker and not browser and not slow"
+        return pytest("-m", marks, *words)
+    prepare()
+    chosen = [] if slow else ["-m", "not slow"]
+    return pytest(*chosen, "--cov", "--cov-report=term:skip-covered", *words)
+
+
+def prepare() -> None:
+    """Docker Engine, compose, the engine image and a browser: what is missing is installed or built."""
+    docker_engine.ensure()
+    compose_plugin.ensure()
+    with phase("Browser") as it:
+        ensure_packages(it, {"chromium": "chromium"})
+    engine_image.ensure_llamacpp()
+
+
+def pytest(*words: str) -> int:
+    return subprocess.run([PYTHON, "-m", "pytest", *words], check=False).returncode
+
+
+def module(name: str, *words: str) -> int:
+    return subprocess.run([PYTHON, "-m", name, *words], check=False).returncode

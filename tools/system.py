@@ -1,0 +1,142 @@
+"""The whole of Cortex on one machine: its services, its processes, and the words up and down."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools import supervisor
+from tools.phase import PhaseFailed
+
+STATE = Path("var")
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """What `up` wrote down of itself for the other words."""
+
+    pid: int
+    web: str
+    gateway: str
+    pretend: bool
+    environment: dict[str, str]
+
+
+def up(*, pretend: bool, web: int, gateway: int) -> int:
+    """Run everything until Ctrl-C; a second one joins the first."""
+    if running := find():
+        return join(running)
+    return supervisor.run(STATE, pretend=pretend, web=web, gateway=gateway)
+
+
+def join(running: Running) -> int:
+    """Show what the first `up` shows; leaving does not end it."""
+    print(f"Cortex already runs here (process {running.pid}); this joins it. Ctrl-C leaves it running.", flush=True)
+    announce(running)
+    log = STATE / "log" / "up.log"
+    return subprocess.run(["tail", "-n", "5", "-F", str(log)], check=False, stderr=subprocess.DEVNULL).returncode
+
+
+def announce(running: Running) -> None:
+    link = read_manage(running, "setup_link").strip()
+    pretence = "  Pretend mode: containers and GPUs are imaginary.\n" if running.pretend else ""
+    print(
+        f"\n{pretence}  UI        {link}\n  REST      {running.web}/api/v1/  (to try: {running.web}/api/v1/docs)\n"
+        f"  models    {running.gateway}/v1\n  logs      {STATE}/log/\n",
+        flush=True,
+    )
+
+
+def start_in_background() -> Running:
+    """What demo does: an `up` of its own session, unless one runs."""
+    if running := find():
+        return running
+    log = STATE / "log" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tools", "up"],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    while not (running := find()):
+        if child.poll() is not None:
+            tail = "\n    ".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise PhaseFailed(f"Cortex did not come up:\n    {tail}\n  Its log is {log}.")
+        time.sleep(0.1)
+    return running
+
+
+def down(*, models: bool) -> int:
+    """End what `up` started."""
+    running = find()
+    if running is None:
+        print("Cortex does not run here.")
+        return 0
+    if models:
+        manage("stop_models")
+    os.kill(running.pid, signal.SIGTERM)
+    until = time.monotonic() + STOP_SECONDS
+    while find() and time.monotonic() < until:
+        time.sleep(0.1)
+    if find():
+        print(f"Process {running.pid} has not ended within {STOP_SECONDS:.0f} s; see {STATE}/log/up.log.")
+        return 1
+    print("Cortex is down." + ("" if models else " Models that ran go on running."))
+    return 0
+
+
+def find() -> Running | None:
+    """The `up` that runs here and is ready."""
+    path = STATE / "up.json"
+    try:
+        running = Running(**json.loads(path.read_text()))
+        os.kill(running.pid, 0)
+    except (FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
+        return None
+    return running
+
+
+def write_down(state: Path, running: Running) -> None:
+    path = state / "up.json"
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(asdict(running)))
+    fresh.replace(path)
+
+
+def manage(*words: str) -> int:
+    """manage.py with the database of what runs here."""
+    running = _need()
+    return subprocess.run([sys.executable, "manage.py", *words], env=_environment(running), check=False).returncode
+
+
+def read_manage(running: Running, *words: str) -> str:
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(command, env=_environment(running), check=True, capture_output=True, text=True).stdout
+
+
+def cli(words: list[str]) -> int:
+    """The cortex command, told where things are unless the environment says otherwise."""
+    known = {}
+    if running := find():
+        known = {"CORTEX_URL": running.web, "CORTEX_GATEWAY": running.gateway}
+    return subprocess.run([sys.executable, "-m", "cortex.cli", *words], env=known | os.environ, check=False).returncode
+
+
+def _need() -> Running:
+    running = find()
+    if running is None:
+        raise PhaseFailed("Cortex does not run here. Start it first: ./dev up")
+    return running
+
+
+def _environment(running: Running) -> dict[str, str]:
+    return os.environ | running.environment
