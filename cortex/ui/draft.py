@@ -56,6 +56,11 @@ class Draft:
         return known.get(self.values.get("engine", "")) or known[sorted(known)[0]]
 
     @property
+    def turn(self) -> str:
+        """The turn this draft was begun from, so that nobody's change is overwritten unseen."""
+        return self.values.get("turn") or (str(self.model.turn) if self.model else "")
+
+    @property
     def from_hub(self) -> bool:
         return self.values.get("source.kind") == "hub"
 

@@ -37,6 +37,13 @@ class Field:
         return f"field-{self.name.replace('.', '-')}"
 
     @property
+    def limits(self) -> str:
+        """Its bounds, in words."""
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}."
+        return f"At least {self.low:g}." if self.low else ""
+
+    @property
     def is_long(self) -> bool:
         return self.kind == "lines"
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from cortex.fleet.models import Attempt
 from cortex.ui.rows import Row
 
+ICONS = {"done": "check-circle", "now": "loader", "failed": "alert", "ahead": "circle"}
+
 
 @dataclass(frozen=True)
 class Step:
@@ -17,6 +19,10 @@ class Step:
     at: datetime | None
     took: timedelta | None
     note: str = ""
+
+    @property
+    def icon(self) -> str:
+        return ICONS[self.state]
 
 
 def steps(attempt: Attempt) -> list[Step]:

@@ -1,6 +1,6 @@
 """Small words of templates: icons, sizes, states, times."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django import template
@@ -58,6 +58,29 @@ def tokens(count: int | None) -> str:
     if count is None:
         return "engine's"
     return f"{count // 1024}k" if count >= 1024 and count % 1024 == 0 else f"{count:,}"
+
+
+@register.filter
+def took(span: timedelta) -> str:
+    """A span for eyes."""
+    seconds = span.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s" if minutes else f"{seconds}s"
+
+
+@register.filter
+def yesno_word(text: str) -> str:
+    """A boolean default as the form's other choices name it."""
+    return {"true": "on", "false": "off"}.get(text, text)
+
+
+@register.filter
+def unlocal(number: float) -> str:
+    """A number for SVG, whatever the language of the page."""
+    return f"{number:g}"
 
 
 @register.simple_tag

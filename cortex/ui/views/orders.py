@@ -35,7 +35,7 @@ VERBS = {
         "Stop",
         "Stop it",
         "{} is to stop.",
-        "Requests under way get a moment to finish, new ones are refused. Its memory becomes free, its definition stays.",
+        "Requests under way get a moment to finish, new ones are refused. Its memory is freed, its definition stays.",
     ),
     "restart": Verb(
         orders.restart,
