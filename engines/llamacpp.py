@@ -5,9 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from engines import argv, diagnosis
+from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
+from engines.diagnosis import judge
+from engines.symptoms import LLAMACPP
 
 OFFICIAL_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 OFFICIAL_CUDA_IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
@@ -28,7 +30,7 @@ class LlamaCppOptions(Arguments):
         "--ctx-size -c --parallel -np --kv-unified-per-slot": argv.CONTEXT,
         "--api-* --ssl* --cors-* --props": argv.SECURITY,
         "--path --ui* --no-ui* --webui* --no-webui* --media-path --slot-save-path --log-* --no-log-*": argv.FILES,
-        "--chat-template-file --grammar-file --json-schema-file -jf --file -f --binary-file -bf": argv.FILES,
+        "--chat-template-file --grammar-file --json-schema-file -jf": argv.FILES,
         "--lookup-cache-* -lcs -lcd --video-ffmpeg-dir --control-vector* --lora --lora-scaled": argv.FILES,
         "--tools* --agent -ag --mcp-* --rpc --models-* --offline": argv.CODE,
         "--hf-* -hf -hfr -hff -hft -hfd -hfrd --spec-draft-hf": argv.CODE,
@@ -246,15 +248,19 @@ class LlamaCpp(Engine):
     title = "llama.cpp"
     summary = "GGUF files on GPUs, on the CPU, or split between them. A few users at once."
     Options = LlamaCppOptions
-    image = "cortex/llamacpp-server"
+    image = OFFICIAL_IMAGE
     formats = frozenset({"gguf"})
     tasks = frozenset({"generate", "embed", "rerank"})
 
+    def image_for(self, *, gpus: bool) -> str:
+        """The official builds; docker-images/llamacpp-server makes our own, for the cards in use."""
+        return OFFICIAL_CUDA_IMAGE if gpus else OFFICIAL_IMAGE
+
     def spec(self, launch: Launch) -> ContainerSpec:
-        """The container of llama-server; ``cpu`` or ``cuda`` of our own image unless the launch names another."""
+        """The container of llama-server; the official image unless the launch names another, such as our own."""
         options = LlamaCppOptions.model_validate(launch.options, context={"gpus": len(launch.gpus)})
         spec = ContainerSpec(
-            image=launch.image or f"{self.image}:{'cuda' if launch.gpus else 'cpu'}",
+            image=launch.image or self.image_for(gpus=bool(launch.gpus)),
             argv=(),
             env={"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"} if launch.gpus else {},
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
@@ -265,7 +271,7 @@ class LlamaCpp(Engine):
 
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why llama-server ended."""
-        return diagnosis.judge(log, exit_code, diagnosis.LLAMACPP)
+        return judge(log, exit_code, LLAMACPP)
 
 
 def _managed(launch: Launch, options: LlamaCppOptions, port: int) -> list[str]:

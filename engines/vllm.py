@@ -6,9 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from engines import argv, diagnosis
+from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
+from engines.diagnosis import judge
+from engines.symptoms import VLLM
 
 TEMPLATES = PurePosixPath("/vllm-workspace/examples")
 CACHE = "/tmp/cache"  # noqa: S108 - the container's own tmpfs
@@ -37,10 +39,11 @@ class VllmOptions(Arguments):
         "--allowed-local-media-path --mm-encoder-fp8-scale* --profiler-config --otlp*": argv.FILES,
         "--load-format --model-loader-extra-config --model-class-overrides --hf-overrides": argv.CODE,
         "--tool-parser-plugin --reasoning-parser-plugin --io-processor-plugin --tool-server": argv.CODE,
-        "--logits-processors --worker-cls --worker-extension-cls --scheduler-cls --distributed-executor-backend": argv.CODE,
+        "--worker-cls --worker-extension-cls --scheduler-cls --distributed-executor-backend": argv.CODE,
         "--kv-transfer-config --kv-events-config --ec-* --weight-transfer-config --additional-config": argv.CODE,
         "--master-* --nnodes --node-rank -n -r --data-parallel* -dp*": argv.CODE,
-        "--headless --enable-prompt-embeds --enable-mm-embeds --trust-request* --enable-sleep-mode": argv.CODE,
+        "--headless --enable-prompt-embeds --enable-mm-embeds --trust-request*": argv.CODE,
+        "--logits-processors --enable-sleep-mode": argv.CODE,
         "--help -h --version -v": argv.QUITS,
     }
 
@@ -294,7 +297,7 @@ class Vllm(Engine):
 
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why vLLM ended."""
-        return diagnosis.judge(log, exit_code, diagnosis.VLLM)
+        return judge(log, exit_code, VLLM)
 
 
 def _managed(launch: Launch, options: VllmOptions, port: int) -> list[str]:

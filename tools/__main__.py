@@ -15,55 +15,44 @@ def main() -> int:
     up.add_argument("--pretend", action="store_true", help="imaginary containers and four imaginary GPUs")
     up.add_argument("--web", type=int, default=8000, metavar="PORT", help="port of the UI and REST (8000)")
     up.add_argument("--gateway", type=int, default=8001, metavar="PORT", help="port of the models' API (8001)")
+    up.set_defaults(run=lambda g, _: system.up(pretend=g.pretend, web=g.web, gateway=g.gateway))
     down = commands.add_parser("down", help="stop everything that up started; models go on running")
     down.add_argument("--models", action="store_true", help="order every model to stop first, and wait for it")
-    commands.add_parser("demo", help="from nothing to a streamed answer, on this machine")
-    commands.add_parser("setup-link", help="a fresh one-time link for the first administrator")
+    down.set_defaults(run=lambda g, _: system.down(models=g.models))
+    demo_ = commands.add_parser("demo", help="from nothing to a streamed answer, on this machine")
+    demo_.set_defaults(run=lambda g, _: demo.run())
+    link = commands.add_parser("setup-link", help="a fresh one-time link for the first administrator")
+    link.set_defaults(run=lambda g, _: system.manage("setup_link"))
     key = commands.add_parser("key", help="an API key for a person, shown once")
     key.add_argument("username")
-    commands.add_parser("cli", help="the cortex command, against what runs here", add_help=False)
-    commands.add_parser("manage", help="Django's manage.py, with what runs here as its database", add_help=False)
-    test = commands.add_parser("test", help="every test, with coverage")
+    key.set_defaults(run=lambda g, _: system.manage("issue_key", g.username))
+    cli = commands.add_parser("cli", help="the cortex command, against what runs here", add_help=False)
+    cli.set_defaults(run=lambda _, rest: system.cli(rest), takes_more=True)
+    manage = commands.add_parser("manage", help="manage.py, with what runs here as its database", add_help=False)
+    manage.set_defaults(run=lambda _, rest: system.manage(*rest), takes_more=True)
+    _add_checks(commands)
+
+    given, rest = words.parse_known_args()
+    if rest and "takes_more" not in given:
+        words.error(f"unknown words: {' '.join(rest)}")
+    status: int = given.run(given, rest)
+    return status
+
+
+def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    test = commands.add_parser("test", help="every test, with coverage; more words go to pytest")
     test.add_argument("--unit", action="store_true", help="only the fast ones, without sockets")
     test.add_argument("--slow", action="store_true", help="the slow ones too")
-    commands.add_parser("check", help="ruff, mypy, migrations, floors, OpenAPI")
+    test.set_defaults(run=lambda g, rest: check.test(rest, unit=g.unit, slow=g.slow), takes_more=True)
+    checks = commands.add_parser("check", help="ruff, mypy, migrations, floors, OpenAPI")
+    checks.set_defaults(run=lambda g, _: check.check())
     bench = commands.add_parser("bench", help="measure; figures are ratios within one run")
     bench.add_argument("what", choices=["gateway"])
+    bench.set_defaults(run=lambda g, _: check.module(f"tools.bench.{g.what}"))
     truth = commands.add_parser("truth", help="estimates against measurements")
     truth.add_argument("file")
     truth.add_argument("--json", action="store_true")
-
-    given, rest = words.parse_known_args()
-    if rest and given.command not in ("test", "cli", "manage"):
-        words.error(f"unknown words: {' '.join(rest)}")
-    return run(given, rest)
-
-
-def run(given: argparse.Namespace, rest: list[str]) -> int:
-    match given.command:
-        case "up":
-            return system.up(pretend=given.pretend, web=given.web, gateway=given.gateway)
-        case "down":
-            return system.down(models=given.models)
-        case "demo":
-            return demo.run()
-        case "setup-link":
-            return system.manage("setup_link")
-        case "key":
-            return system.manage("issue_key", given.username)
-        case "cli":
-            return system.cli(rest)
-        case "manage":
-            return system.manage(*rest)
-        case "test":
-            return check.test(rest, unit=given.unit, slow=given.slow)
-        case "check":
-            return check.check()
-        case "bench":
-            return check.module(f"tools.bench.{given.what}")
-        case "truth":
-            return check.module("tools.truth", given.file, *(["--json"] if given.json else []))
-    raise AssertionError(given.command)
+    truth.set_defaults(run=lambda g, _: check.module("tools.truth", g.file, *(["--json"] if g.json else [])))
 
 
 if __name__ == "__main__":

@@ -103,8 +103,8 @@ def _progress(status: dict[str, Any]) -> str:
 def _answer(running: system.Running, key: str) -> Iterator[str]:
     """The words of a streamed chat completion, through the gateway."""
     body = {"model": NAME, "messages": [{"role": "user", "content": QUESTION}], "stream": True, "max_tokens": 120}
-    request = {"headers": {"Authorization": f"Bearer {key}"}, "json": body, "timeout": 120}
-    with httpx2.stream("POST", f"{running.gateway}/v1/chat/completions", **request) as response:
+    address, headers = f"{running.gateway}/v1/chat/completions", {"Authorization": f"Bearer {key}"}
+    with httpx2.stream("POST", address, headers=headers, json=body, timeout=120) as response:
         if not response.is_success:
             raise PhaseFailed(f"The gateway answers {response.status_code}: {response.read().decode()}")
         for line in response.iter_lines():

@@ -47,9 +47,9 @@ def _bring(replica: Replica, attempt: Attempt, here: Here) -> None:
         token = settings.ENV.cortex_hub_token_file
         hub.fetch(
             model.repository,
-            model.revision,
-            model.path,
-            settings.ENV.cortex_models,
+            model.revision or plan.MAIN,
+            plan.patterns(model),
+            settings.ENV.cortex_models.resolve(),
             note,
             token=token.read_text().strip() if token else None,
             endpoint=settings.ENV.cortex_hub_url,

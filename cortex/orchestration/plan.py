@@ -1,7 +1,6 @@
 """What it takes to start a replica here: its files, its seats, its container."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
@@ -9,10 +8,13 @@ from django.db.models import F
 
 from cortex import placement
 from cortex.catalog import files
+from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu, Replica, Seat
 from cortex.runtime import hub
 from engines import engine
 from engines.contract import MODELS, ContainerSpec, Launch, ModelFiles
+
+MAIN = "main"
 
 
 class NoSeat(Exception):
@@ -27,15 +29,21 @@ class Wanted:
     size: int
 
 
+def patterns(model: Model) -> list[str]:
+    """The files of a repository that a model needs; all of them when it names none."""
+    return [model.path] if model.path else []
+
+
 def locate(replica: Replica) -> files.Found | None:
     """The model's files on this host; None when they are still on the hub. Raises UnreadableModel, Refusal."""
     model = replica.model
     path = model.path
     if model.repository:
-        snapshot = hub.present(settings.ENV.cortex_models, model.repository, model.revision, model.path)
+        folder = settings.ENV.cortex_models.resolve()
+        snapshot = hub.present(model.repository, model.revision or MAIN, patterns(model), folder)
         if snapshot is None:
             return None
-        path = str(Path(snapshot).relative_to(settings.ENV.cortex_models))
+        path = str(snapshot.relative_to(folder) / path)
     found = files.locate(path)
     files.refuse_format(model.engine, found)
     return found
@@ -43,7 +51,8 @@ def locate(replica: Replica) -> files.Found | None:
 
 def image(replica: Replica, *, gpus: bool) -> str:
     """The image its container is to run, before anything else is known of it."""
-    return replica.model.image or engine(replica.model.engine).image_for(gpus=gpus)
+    own = settings.IMAGES.get(replica.model.engine, "")
+    return replica.model.image or own or engine(replica.model.engine).image_for(gpus=gpus)
 
 
 def wanted(replica: Replica, found: files.Found, gpus: tuple[str, ...]) -> Wanted:
@@ -58,7 +67,7 @@ def wanted(replica: Replica, found: files.Found, gpus: tuple[str, ...]) -> Wante
         users=model.users,
         gpus=gpus,
         cores=host.cores if host else 1,
-        image=model.image or None,
+        image=image(replica, gpus=bool(gpus)),
     )
     return Wanted(spec=engine(model.engine).spec(launch), size=found.size)
 

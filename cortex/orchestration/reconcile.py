@@ -193,7 +193,7 @@ class Pass:
 
     def _create(self, attempt: Attempt, spec: ContainerSpec) -> str:
         replica = self.replica
-        labels: dict[str, str] = {
+        labels = {
             Label.INSTALL: Install.identity(),
             Label.REPLICA: replica.id.hex,
             Label.MODEL: replica.model.name,
