@@ -3,16 +3,21 @@
 import json
 import os
 import subprocess
+import time
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
 
-from tools import compose_plugin
+from tests.compose import NETWORK, Whole, prepare
+from tools import compose_plugin, engine_image, made_model
+from tools.services import free_port
 
 pytestmark = pytest.mark.docker
 PROCESSES = {"web", "gateway", "worker", "agent", "beat"}
 SOCKET = "/var/run/docker.sock"
+MODEL = "compose-made-model"
 
 
 @cache
@@ -106,3 +111,82 @@ def test_cards_are_given_to_the_gpu_profile_alone_and_no_socket_with_them() -> N
     assert reserved == {"gpus"}
     assert services()["gpus"]["profiles"] == ["gpu"]
     assert "gpus" not in with_mount(SOCKET)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    models = tmp_path_factory.mktemp("compose-models")
+    system = prepare(models, web=free_port(), gateway=free_port())
+    system.end(MODEL)
+    try:
+        system.compose("up", "--detach", "--no-build", "worker", "agent", "beat")
+        yield system
+    finally:
+        system.end(MODEL)
+
+
+def eventually(question: str, answer: Any, system: Whole, seconds: float = 60) -> None:
+    """Ask the database until it answers so."""
+    told, until = "", time.monotonic() + seconds
+    while time.monotonic() < until:
+        told = system.manage("shell", "--no-imports", "-c", f"{LOOK}; print({question})").strip()
+        if told == str(answer):
+            return
+        time.sleep(0.5)
+    pytest.fail(f"{question} is {told}, not {answer}.\n{system.compose('logs', '--tail', '30', 'worker', 'agent')}")
+
+
+LOOK = "from cortex.fleet.models import Replica; from cortex.orchestration import orders; import cortex.celery"
+
+
+@pytest.mark.timeout(900)
+def test_every_process_comes_up_healthy(whole: Whole) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        states = whole.states()
+        if {name for name, state in states.items() if state == "healthy"} >= {
+            *("postgres", "broker", "worker", "agent", "beat")
+        }:
+            return
+        time.sleep(1)
+    pytest.fail(f"{states}\n{whole.compose('logs', '--tail', '30')}")
+
+
+@pytest.mark.timeout(900)
+def test_the_worker_runs_as_cortex_in_the_group_of_the_socket_and_no_more(whole: Whole) -> None:
+    status = whole.compose(
+        "exec",
+        "-T",
+        "worker",
+        "sh",
+        "-c",
+        "cat /proc/$(grep -l bin/[c]elery /proc/[0-9]*/cmdline | head -1 | cut -d/ -f3)/status",
+    )
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    group = os.stat(SOCKET).st_gid  # noqa: PTH116 - as `stat` in with-docker
+    assert facts["Uid"].split() == ["10001"] * 4
+    assert facts["Groups"].split() == [str(group)]
+    assert int(facts["CapEff"], 16) == 0
+    assert facts["NoNewPrivs"] == "1"
+
+
+@pytest.mark.timeout(900)
+def test_a_model_ordered_there_is_served_within_reach_of_the_gateway_alone(whole: Whole) -> None:
+    made_model.write(whole.models)
+    definition = {
+        "name": MODEL,
+        "engine": "llamacpp",
+        "source": {"path": "made-model.gguf"},
+        "image": engine_image.ensure_llamacpp(),
+        "context": 512,
+    }
+    whole.manage(
+        "shell", "--no-imports", "-c", f"{LOOK}; orders.define({definition}, None); orders.start('{MODEL}', None)"
+    )
+    eventually("[r.observed for r in Replica.objects.all()]", "['ready']", whole)
+    address = whole.manage("shell", "--no-imports", "-c", f"{LOOK}; print(Replica.objects.get().address)").strip()
+    assert address.startswith(f"{NETWORK}.1:")
+    whole.compose("run", "--rm", "--no-deps", "--entrypoint", "answers", "gateway", f"http://{address}/health")
+
+    whole.manage("shell", "--no-imports", "-c", f"{LOOK}; orders.stop('{MODEL}', None)")
+    eventually("[r.observed for r in Replica.objects.all()]", "['absent']", whole)
