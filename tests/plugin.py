@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,32 +29,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> str:
-    """An embedded PostgreSQL; it ends with the tests."""
-    from tools import services  # noqa: PLC0415 - only tests that ask for it pay for it
-
-    return services.postgres(SCRATCH / "postgres")
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(postgres_url: str) -> None:
-    """Point Django at it, for every test that uses the database."""
-    from django.conf import settings  # noqa: PLC0415 - Django is set up by now
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
-
-    parts = conninfo_to_dict(postgres_url)
-    settings.DATABASES["default"].update(HOST=parts["host"], USER=parts["user"], NAME="postgres", PORT="")
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """An embedded Redis; it ends with the tests."""
-    from tools import services  # noqa: PLC0415
-
-    server = services.redis_server(SCRATCH / "redis")
-    yield server.url
-    server.process.terminate()
-    server.process.wait(10)

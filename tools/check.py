@@ -40,8 +40,8 @@ def test(words: list[str], *, unit: bool, slow: bool) -> int:
         marks = "not postgres and not redis and not docker and not browser and not slow"
         return pytest("-m", marks, *words)
     prepare()
-    marks = [] if slow else ["-m", "not slow"]
-    return pytest(*marks, "--cov", "--cov-report=term:skip-covered", *words)
+    chosen = [] if slow else ["-m", "not slow"]
+    return pytest(*chosen, "--cov", "--cov-report=term:skip-covered", *words)
 
 
 def prepare() -> None:

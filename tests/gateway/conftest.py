@@ -1,7 +1,6 @@
 """The real gateway under its real server, in front of pretend engines."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from cortex.fleet.states import Observed
 from tests.conftest import key_of
 from tests.fakes.engines import FakeEngine, running_engine
 from tests.fakes.line import Line
+from tools.services import free_port
 
 
 @dataclass
@@ -45,9 +45,7 @@ class Door:
 
 def start_gateway(folder: Path, database: str, line: Line, workers: int = 1) -> Door:
     """Gunicorn with the command of `manage.py serve gateway`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     env = {
         **os.environ,
         "DATABASE_URL": f"postgresql://{connection.settings_dict['USER']}@/{database}?host={line.folder}",
