@@ -54,6 +54,11 @@ class FakeEngine:
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    def behave(self, **manners: Any) -> "FakeEngine":
+        """From now on like this; what was seen before is forgotten."""
+        self.manners, self.seen = Manners(**manners), []
+        return self
+
     @property
     def last(self) -> Seen:
         return self.seen[-1]

@@ -87,10 +87,21 @@ def key(transactional_db: None, bob: Person) -> str:
     return key_of(bob, Scope.INFER)
 
 
+@pytest.fixture(scope="session")
+def engines() -> Iterator[list[FakeEngine]]:
+    with running_engine() as one, running_engine() as other:
+        yield [one, other]
+
+
 @pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as engine:
-        yield engine
+def engine(engines: list[FakeEngine]) -> FakeEngine:
+    """A pretend engine with good manners. Its address is the same in every test: routes are a second old at most."""
+    return engines[0].behave()
+
+
+@pytest.fixture
+def other_engine(engines: list[FakeEngine]) -> FakeEngine:
+    return engines[1].behave()
 
 
 def declare(name: str, *addresses: str, replicas: int | None = None) -> Model:
