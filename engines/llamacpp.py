@@ -5,9 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from engines import argv, diagnosis
+from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
+from engines.diagnosis import judge
+from engines.symptoms import LLAMACPP
 
 OFFICIAL_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 OFFICIAL_CUDA_IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
@@ -269,7 +271,7 @@ class LlamaCpp(Engine):
 
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why llama-server ended."""
-        return diagnosis.judge(log, exit_code, diagnosis.LLAMACPP)
+        return judge(log, exit_code, LLAMACPP)
 
 
 def _managed(launch: Launch, options: LlamaCppOptions, port: int) -> list[str]:

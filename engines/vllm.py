@@ -6,9 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from engines import argv, diagnosis
+from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
+from engines.diagnosis import judge
+from engines.symptoms import VLLM
 
 TEMPLATES = PurePosixPath("/vllm-workspace/examples")
 CACHE = "/tmp/cache"  # noqa: S108 - the container's own tmpfs
@@ -295,7 +297,7 @@ class Vllm(Engine):
 
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why vLLM ended."""
-        return diagnosis.judge(log, exit_code, diagnosis.VLLM)
+        return judge(log, exit_code, VLLM)
 
 
 def _managed(launch: Launch, options: VllmOptions, port: int) -> list[str]:

@@ -57,7 +57,7 @@ def train(size: int, known: str) -> Vocabulary:
         show_progress=False,
     )
     # Said often enough, the words of the known text are merged before anything else.
-    tokenizer.train_from_iterator([known] * 100_000 + corpus(), trainer)
+    tokenizer.train_from_iterator([known] * 2_000 + corpus(), trainer)
     unused = [f"<|unused_{number}|>" for number in range(size - tokenizer.get_vocab_size())]
     if unused:
         tokenizer.add_special_tokens(unused)

@@ -8,7 +8,9 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
+from django.db.models import Q
 
+from cortex.catalog.models import Desired
 from cortex.fleet import clock
 from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
@@ -39,11 +41,13 @@ class Agent:
         """Until stop()."""
         rounds: list[tuple[Callable[[], None], float]] = [
             (self._register, SAMPLE_EVERY),
-            (self._sample, SAMPLE_EVERY),
             (self._watch, 1.0),
             (self._relist, BRIEFLY),
+            (self._attend, BRIEFLY / 2),
             (self._fetch, BRIEFLY),
         ]
+        if settings.ENV.cortex_samples_gpus:
+            rounds.append((self._sample, SAMPLE_EVERY))
         hosts.register(self._here)
         threads = [threading.Thread(target=self._repeat, args=each, name=each[0].__name__) for each in rounds]
         threads.append(threading.Thread(target=self._shipper.write, args=(self._stop,), name="_ship"))
@@ -72,7 +76,8 @@ class Agent:
         hosts.register(self._here)
 
     def _sample(self) -> None:
-        hosts.sample(self._here, self._here.cards())
+        if settings.ENV.cortex_samples_gpus:
+            hosts.sample(self._here, self._here.cards())
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""
@@ -89,6 +94,12 @@ class Agent:
         swept = Host.objects.get(id=self._here.host.id).swept_at
         if swept is None or clock.now() - swept > timedelta(seconds=2 * settings.SWEEP_EVERY):
             sweep(self._here)
+
+    def _attend(self) -> None:
+        """What changes by itself without an event: engines that become ready, backoffs that end."""
+        due = Q(observed=Observed.LOADING) | Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False)
+        for replica in Replica.objects.filter(due, host=self._here.host, model__desired=Desired.RUNNING):
+            reconcile(replica.id, self._here)
 
     def _fetch(self) -> None:
         for replica in Replica.objects.filter(host=self._here.host, observed=Observed.FETCHING).select_related("model"):

@@ -15,6 +15,7 @@ from cortex.orchestration import attempts, plan
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.observe import Seen, look
 from cortex.orchestration.runtimes import Here
+from cortex.orchestration.settle import settle
 from cortex.runtime.contract import Label, NameTaken, NoGpuRuntime, Runtime, RuntimeFault, State, Unreachable
 from engines.contract import ContainerSpec
 
@@ -39,7 +40,9 @@ def reconcile(replica_id: UUID, here: Here) -> None:
         for _ in range(STEPS_AT_ONCE):
             replica = ours.first()
             if replica is None or not Pass(replica, here.runtime).take():
-                return
+                break
+    if replica and replica.model.removed_at:
+        settle(replica.model_id)
 
 
 class Pass:

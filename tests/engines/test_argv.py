@@ -8,7 +8,7 @@ from engines.argv import Arguments, flags, matches
 from engines.contract import Engine
 from tests.engines.launches import GPU_A, launch
 
-ENGINES = sorted(all_engines())
+ENGINES = sorted(name for name, kind in all_engines().items() if issubclass(kind.Options, Arguments))
 
 
 def denied(kind: Engine) -> list[str]:

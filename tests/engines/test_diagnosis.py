@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from engines import engine
-from engines.diagnosis import COMMON, LLAMACPP, VLLM, Rule, by_exit_code, killed
+from engines.diagnosis import COMMON, Rule, by_exit_code, killed
+from engines.symptoms import LLAMACPP, VLLM
 from tests.engines.launches import launch
 
 IMAGE = "cortex/llamacpp-server:cpu"

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from engines import engine
 from engines.argv import flags
 from engines.contract import ContainerSpec, Mount
-from engines.llamacpp import LlamaCppOptions
+from engines.llamacpp import OFFICIAL_CUDA_IMAGE, OFFICIAL_IMAGE, LlamaCppOptions
 from tests.engines.launches import GPU_A, GPU_B, launch, value_of
 
 KNOWN_FLAGS = set((Path(__file__).parent / "data" / "llama_server_flags.txt").read_text().split())
@@ -112,7 +112,7 @@ def test_threads_leave_two_cores_to_the_host_but_are_at_least_one(cores: int, th
 def test_a_launch_on_gpus_loads_all_layers_and_passes_their_uuids() -> None:
     made = spec({"tensor_split": [3, 1]}, gpus=(GPU_A, GPU_B))
     assert made.gpus == (GPU_A, GPU_B)
-    assert made.image == "cortex/llamacpp-server:cuda"
+    assert made.image == OFFICIAL_CUDA_IMAGE
     assert made.env["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
     assert value_of(made.argv, "--n-gpu-layers") == "999"
     assert value_of(made.argv, "--tensor-split") == "3.0,1.0"
@@ -121,7 +121,7 @@ def test_a_launch_on_gpus_loads_all_layers_and_passes_their_uuids() -> None:
 def test_a_launch_on_the_cpu_asks_for_no_gpu() -> None:
     made = spec()
     assert made.gpus == ()
-    assert made.image == "cortex/llamacpp-server:cpu"
+    assert made.image == OFFICIAL_IMAGE
     assert made.env == {}
 
 

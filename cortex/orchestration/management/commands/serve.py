@@ -23,14 +23,15 @@ def command(role: str, bind: str, workers: int) -> list[str]:
                    "-c", str(workers), "-l", "warning", "--without-gossip", "--without-mingle"],
         "beat": ["celery", "-A", "cortex", "beat", "-s", beat_file, "--pidfile=", "-l", "warning"],
         "agent": [sys.executable, "manage.py", "agent"],
+        "gpus": [sys.executable, "manage.py", "gpus"],
     }[role]  # fmt: skip
 
 
 class Command(BaseCommand):
-    help = "Becomes one of Cortex's processes: web, gateway, worker, beat or agent."
+    help = "Becomes one of Cortex's processes: web, gateway, worker, beat, agent or gpus."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("role", choices=["web", "gateway", "worker", "beat", "agent"])
+        parser.add_argument("role", choices=["web", "gateway", "worker", "beat", "agent", "gpus"])
         parser.add_argument("--bind", default="", help="address:port (web 8000, gateway 8001)")
         parser.add_argument("--workers", type=int, default=0, help="processes (worker: tasks at once)")
 
