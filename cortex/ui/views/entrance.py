@@ -14,7 +14,7 @@ from cortex.access import setup
 from cortex.access.models import Person
 
 
-class FirstAdmin(UserCreationForm[Person]):
+class FirstAdmin(UserCreationForm):  # type: ignore[type-arg]  # not generic at run time
     """A name and a password, twice."""
 
     class Meta:
