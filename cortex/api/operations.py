@@ -3,7 +3,7 @@
 import time
 from threading import BoundedSemaphore
 
-from django.db import close_old_connections
+from django.db import connection
 
 from cortex.api import answers, shapes
 from cortex.catalog.models import Model, Order
@@ -34,13 +34,19 @@ def wait_for(order: Order, seconds: float) -> shapes.OperationAnswer:
         return found
     try:
         while found.state == "pending" and time.monotonic() < until:
-            close_old_connections()
+            _let_go()
             time.sleep(min(LOOK_EVERY, max(0.0, until - time.monotonic())))
             order.refresh_from_db()
             found = operation(order)
     finally:
         _places.release()
     return found
+
+
+def _let_go() -> None:
+    """The connection is back in its pool while nobody needs it."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 def _progress(order: Order) -> tuple[shapes.State, str, str, str]:

@@ -48,7 +48,7 @@ KINDS = {
         503, "Cortex cannot reach its database.", "Nothing was changed. Check that PostgreSQL runs and DATABASE_URL."
     ),
 }
-BY_STATUS = {400: "invalid", 409: "conflict", 412: "changed_meanwhile"}
+BY_STATUS = {400: "invalid", 404: "not_found", 409: "conflict", 412: "changed_meanwhile"}
 
 
 @dataclass(frozen=True)

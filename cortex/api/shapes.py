@@ -230,6 +230,16 @@ class KeyRequest(Body):
     expires_at: datetime | None = None
 
 
+class FileAnswer(Answer):
+    """Weights below the models folder."""
+
+    path: str = Field(description="What a definition's source.path says.")
+
+
+class LiveAnswer(Answer):
+    live: bool
+
+
 class CheckAnswer(Answer):
     ok: bool
     detail: str

@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from cortex.access.models import Person
 from cortex.api import answers, documented, operations, paging, reading, shapes
+from cortex.api.permissions import person_of
 from cortex.api.views import writes
 from cortex.catalog.definition import Definition, Problem, Refusal
 from cortex.catalog.models import Model, Order
@@ -39,7 +40,7 @@ class Models(APIView):
     def post(self, request: Request) -> Response:
         """Define a new model; 409 when its name is taken."""
         data = reading.body(request)
-        return writes.write(request, str(data.get("name")), lambda: orders.define(data, _by(request), new=True))
+        return writes.write(request, str(data.get("name")), lambda: orders.define(data, person_of(request), new=True))
 
 
 class OneModel(APIView):
@@ -67,7 +68,7 @@ class OneModel(APIView):
             problem = Problem("/name", f"The address names {name!r}, the body {data['name']!r}.", "Make them agree.")
             raise Refusal("Which model?", [problem])
         turn, new = reading.expected_turn(request), reading.must_be_new(request)
-        return writes.write(request, name, lambda: orders.define(data, _by(request), new=new, expected_turn=turn))
+        return writes.write(request, name, lambda: orders.define(data, person_of(request), new=new, expected_turn=turn))
 
     @extend_schema(
         operation_id="revise_model",
@@ -79,13 +80,13 @@ class OneModel(APIView):
         """Change parts of a definition by a JSON merge patch; null goes back to the default."""
         patch, turn = reading.body(request), reading.expected_turn(request)
         return writes.write(
-            request, name, lambda: (orders.revise(name, patch, _by(request), expected_turn=turn), False)
+            request, name, lambda: (orders.revise(name, patch, person_of(request), expected_turn=turn), False)
         )
 
     @extend_schema(operation_id="remove_model", responses=documented.answers({202: shapes.OperationAnswer}, 404))
     def delete(self, request: Request, name: str) -> Response:
         """Remove a model: its containers go first. The name is free at once."""
-        return accepted(orders.remove(name, _by(request)))
+        return accepted(orders.remove(name, person_of(request)))
 
 
 class Lifecycle(APIView):
@@ -94,7 +95,7 @@ class Lifecycle(APIView):
     verb: Callable[[str, Person | None], Model] = staticmethod(orders.start)
 
     def post(self, request: Request, name: str) -> Response:
-        return accepted(type(self).verb(name, _by(request)))
+        return accepted(type(self).verb(name, person_of(request)))
 
 
 def _verb(operation_id: str) -> Any:
@@ -129,8 +130,3 @@ def accepted(model: Model) -> Response:
     answer = operations.operation(order).model_dump(mode="json")
     location = {"Location": f"/api/v1/operations/{order.id}"}
     return Response(answer, status=status.HTTP_202_ACCEPTED, headers=location)
-
-
-def _by(request: Request) -> Person | None:
-    person: Any = request.user
-    return person if isinstance(person, Person) else None
