@@ -12,6 +12,7 @@ from django.conf import settings
 
 from cortex.gateway import keys, openai, routing
 from cortex.gateway.client import Client, Gone, Message, Receive, Send
+from cortex.gateway.database import afresh
 from cortex.gateway.keys import Key, Keyring
 from cortex.gateway.metering import FLUSH_EVERY, Meter, Usage
 from cortex.gateway.openai import Fault
@@ -160,8 +161,8 @@ async def _forever(work: Callable[[], Awaitable[None]], every: float) -> None:
 def gateway() -> Gateway:
     """The gateway of this installation."""
     lookups = ThreadPoolExecutor(4, "keys")
-    router = Router(routing.load, ThreadPoolExecutor(1, "routes"))
-    keyring = Keyring(keys.find, keys.note_use, lookups)
+    router = Router(afresh(routing.load), ThreadPoolExecutor(1, "routes"))
+    keyring = Keyring(afresh(keys.find), afresh(keys.note_use), lookups)
     return Gateway(router, keyring, Meter(), Limits(), settings.ENV.cortex_gateway_body_limit)
 
 

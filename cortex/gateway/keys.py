@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.db import Error as DatabaseFault
-from django.db import close_old_connections
 from django.db.models import Q
 from django.utils import timezone
 
@@ -46,26 +45,18 @@ class _Answer:
 
 def find(secret: str) -> Key | None:
     """The live key of this secret. Raises django.db.Error."""
-    close_old_connections()
-    try:
-        found = ApiKey.objects.find(secret)
-        if found is None:
-            return None
-        expires_at = found.expires_at.timestamp() if found.expires_at else None
-        return Key(found.id, found.prefix, found.allows(Scope.INFER), expires_at)
-    finally:
-        close_old_connections()
+    found = ApiKey.objects.find(secret)
+    if found is None:
+        return None
+    expires_at = found.expires_at.timestamp() if found.expires_at else None
+    return Key(found.id, found.prefix, found.allows(Scope.INFER), expires_at)
 
 
 def note_use(ids: Iterable[int]) -> None:
     """Write down that these keys were used, once in a while. Raises django.db.Error."""
-    close_old_connections()
-    try:
-        now = timezone.now()
-        stale = Q(last_used_at=None) | Q(last_used_at__lt=now - timedelta(seconds=NOTED_EVERY))
-        ApiKey.objects.filter(stale, id__in=sorted(ids)).update(last_used_at=now)
-    finally:
-        close_old_connections()
+    now = timezone.now()
+    stale = Q(last_used_at=None) | Q(last_used_at__lt=now - timedelta(seconds=NOTED_EVERY))
+    ApiKey.objects.filter(stale, id__in=sorted(ids)).update(last_used_at=now)
 
 
 class Keyring:

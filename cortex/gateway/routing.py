@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import Error as DatabaseFault
-from django.db import close_old_connections
 
 from cortex.catalog.models import Model
 from cortex.fleet.models import Replica
@@ -43,19 +42,15 @@ Table = Mapping[str, Route]
 
 def load() -> Table:
     """The table as the database has it. Raises django.db.Error."""
-    close_old_connections()
-    try:
-        addresses = defaultdict(list)
-        for model, address in Replica.objects.serving().values_list("model_id", "address"):
-            addresses[model].append(address)
-        models = list(Model.objects.declared())
-        others: dict[int, list[Replica]] = defaultdict(list)
-        silent = [model.id for model in models if model.id not in addresses]
-        for replica in Replica.objects.filter(model__in=silent).select_related("model"):
-            others[replica.model_id].append(replica)
-        return {model.name: _route(model, addresses[model.id], others[model.id]) for model in models}
-    finally:
-        close_old_connections()
+    addresses = defaultdict(list)
+    for model_id, address in Replica.objects.serving().values_list("model_id", "address"):
+        addresses[model_id].append(address)
+    models = list(Model.objects.declared())
+    others: dict[int, list[Replica]] = defaultdict(list)
+    silent = [model.id for model in models if model.id not in addresses]
+    for replica in Replica.objects.filter(model__in=silent).select_related("model"):
+        others[replica.model_id].append(replica)
+    return {model.name: _route(model, addresses[model.id], others[model.id]) for model in models}
 
 
 def _route(model: Model, addresses: list[str], replicas: list[Replica]) -> Route:

@@ -39,7 +39,7 @@ class Events:
         if not data.endswith(b"\n\n"):
             data, self._rest = _cut(data)
         self.frames += data.count(b"data:")
-        if DONE in data[-40:]:
+        if data[-40:].rstrip().endswith(DONE):
             self.done = True
         return self._counted(data) if USAGE.search(data) else data
 

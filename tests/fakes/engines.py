@@ -83,7 +83,7 @@ class FakeEngine:
     async def _open(self) -> web.AppRunner:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/{path:.*}", self._answer)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()
