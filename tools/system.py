@@ -12,7 +12,7 @@ from pathlib import Path
 from tools import supervisor
 from tools.phase import PhaseFailed
 
-STATE = Path("var")
+STATE = Path(os.environ.get("CORTEX_HOME", "var"))
 STOP_SECONDS = 15.0
 
 
@@ -93,9 +93,9 @@ def down(*, models: bool) -> int:
     return 0
 
 
-def find() -> Running | None:
+def find(state: Path = STATE) -> Running | None:
     """The `up` that runs here and is ready."""
-    path = STATE / "up.json"
+    path = state / "up.json"
     try:
         running = Running(**json.loads(path.read_text()))
         os.kill(running.pid, 0)

@@ -103,14 +103,14 @@ class Agent:
             sweep(self._here, at_once)
 
     def _due(self) -> None:
-        """Orders that no worker took up, and replicas whose backoff is over."""
+        """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
         late = clock.now() - HEAD_START
         for model in unsettled().filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
             settle(model.id)
-        ours = Replica.objects.filter(host=self._here.host)
-        behind = ours.filter(model__updated_at__lt=late).exclude(turn=F("model__turn"))
-        over = ours.filter(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False).filter(RUNNING)
-        for id in behind.union(over).values_list("id", flat=True):
+        behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
+        over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
+        due = Replica.objects.filter(behind | over | Q(observed=Observed.LOADING), host=self._here.host)
+        for id in due.values_list("id", flat=True):
             self._looks.ask(id)
 
     def _fetch(self) -> None:

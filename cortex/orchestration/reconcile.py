@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Q
 from pydantic import ValidationError
 
 from cortex.calculator.unreadable import UnreadableModel
@@ -17,6 +17,7 @@ from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.observe import Seen, is_new_miss, look
 from cortex.orchestration.runtimes import Here
+from cortex.orchestration.settle import settle
 from cortex.orchestration.starting import start
 from cortex.orchestration.stopping import clear, drain, remove, stop
 from cortex.orchestration.work import Work
@@ -36,7 +37,17 @@ def reconcile(replica_id: UUID, here: Here) -> None:
                 return
             _take_steps(replica_id, here)
         if not _is_behind(replica_id, here):
-            return
+            break
+    _settle_surplus(replica_id)
+
+
+def _settle_surplus(replica_id: UUID) -> None:
+    """A row nobody wants goes as soon as nothing of it is left."""
+    surplus = Q(model__removed_at__isnull=False) | Q(slot__gte=F("model__replicas"))
+    for model in Replica.objects.filter(surplus, id=replica_id, observed=Observed.ABSENT).values_list(
+        "model", flat=True
+    ):
+        settle(model)
 
 
 def _is_behind(replica_id: UUID, here: Here) -> bool:

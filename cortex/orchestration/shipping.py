@@ -55,8 +55,9 @@ class Shipper:
                 stop.wait(PAUSE)
 
     def _next_batch(self) -> list[Line]:
+        batch: list[Line] = []
         try:
-            batch = [self._lines.get(timeout=PAUSE)]
+            batch.append(self._lines.get(timeout=PAUSE))
             while len(batch) < BATCH:
                 batch.append(self._lines.get_nowait())
         except queue.Empty:

@@ -4,10 +4,11 @@ import logging
 from typing import Any
 from uuid import UUID
 
-from celery import Task, shared_task
+from celery import Task
 from django.conf import settings
 from kombu.exceptions import OperationalError
 
+from cortex.celery import app
 from cortex.fleet.models import Host, Replica
 from cortex.orchestration.hosts import mark_silent
 from cortex.orchestration.reconcile import reconcile
@@ -18,20 +19,20 @@ from cortex.orchestration.sweep import at_once, sweep
 log = logging.getLogger(__name__)
 
 
-@shared_task
+@app.task
 def settle_model(model_id: int) -> None:
     """Make the replicas of a model match its definition, then have their hosts look at them."""
     for replica in settle(model_id):
         poke_replica(replica)
 
 
-@shared_task
+@app.task
 def reconcile_replica(replica_id: str) -> None:
     """Take a replica of this worker's host to what people want."""
     reconcile(UUID(replica_id), here())
 
 
-@shared_task
+@app.task
 def tick() -> None:
     """Beat's pulse: every host sweeps. Expires before the next, so a stalled queue does not pile up."""
     mark_silent()
@@ -39,7 +40,7 @@ def tick() -> None:
         sweep_host.apply_async(queue=host.queue, expires=settings.SWEEP_EVERY)
 
 
-@shared_task
+@app.task
 def sweep_host() -> None:
     """Look at everything of this worker's host."""
     sweep(here(), at_once)

@@ -76,6 +76,9 @@ def read(timeout: float = 10.0) -> Gpus:
     except subprocess.TimeoutExpired:
         # A process inside a hung driver may outlive its KILL: it is not waited for.
         child.kill()
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
         _stuck.append(child)
         return Gpus(condition=HUNG)
     if child.returncode:
@@ -141,7 +144,7 @@ def _optional(ask_card: Any, *arguments: Any) -> Any:
     """What a card may not be able to tell: None then. A lost card is a fault all the same."""
     try:
         return ask_card(*arguments)
-    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission, pynvml.NVMLError_Unknown):
+    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_NoPermission, pynvml.NVMLError_FunctionNotFound):
         return None
 
 

@@ -83,7 +83,8 @@ class LogStream(Stream[LogLine]):
                 self._resume()
                 continue
             if line is not None:
-                self._last = line.stamp
+                # Output and errors arrive by two ways: a stamp may step back a little.
+                self._last = max(self._last or 0, line.stamp)
                 return line
 
     def _line(self, frame: bytes) -> LogLine | None:

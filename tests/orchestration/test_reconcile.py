@@ -63,9 +63,9 @@ def test_a_model_removed_is_gone_once_its_container_is(define: Define, loop: Loo
     define()
     loop.look()
     orders.remove("tiny", None)
-    loop.look()
-    with pytest.raises(LookupError):
+    with pytest.raises(Replica.DoesNotExist):
         loop.look()
+    assert not Model.objects.exists()
     assert not Replica.objects.exists()
     assert loop.containers() == []
 

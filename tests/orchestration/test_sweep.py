@@ -176,7 +176,8 @@ def test_an_order_that_came_while_we_were_busy_is_not_lost(
 ) -> None:
     define()
     loop.look()
-    probe, told = loop.here.runtime.probe, []
+    probe = loop.here.runtime.probe
+    told: list[Model] = []
 
     def order_meanwhile(*args: Any) -> Any:
         answer = probe(*args)

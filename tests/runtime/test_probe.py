@@ -1,0 +1,81 @@
+"""Servers that behave badly, on loopback."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cortex.runtime.contract import Health
+from cortex.runtime.probe import ask
+from engines.contract import Probe
+
+Serve = Callable[[Callable[[socket.socket], None]], str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    door = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def begin(answer: Callable[[socket.socket], None]) -> str:
+        def once() -> None:
+            connection, _ = door.accept()
+            with connection:
+                connection.recv(4096)
+                try:
+                    answer(connection)
+                except OSError:
+                    return
+
+        threads.append(threading.Thread(target=once))
+        threads[-1].start()
+        return f"127.0.0.1:{door.getsockname()[1]}"
+
+    yield begin
+    for thread in threads:
+        thread.join(5)
+    door.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "health"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nok", Health.READY),
+        (b"HTTP/1.0 503 Loading model\r\n\r\n", Health.LOADING),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\n\r\n", Health.SILENT),
+        (b"HTTP/1.1 500 Oh\r\n\r\n", Health.SILENT),
+        (b"SSH-2.0-OpenSSH 200\r\n", Health.SILENT),
+        (b"HTTP/1.1 abc\r\n\r\n", Health.SILENT),
+        (b"\xff\xfe\x00", Health.SILENT),
+        (b"", Health.SILENT),
+        (b"x" * 10_000_000, Health.SILENT),
+    ],
+)
+def test_whatever_a_server_answers_is_one_of_three(serve: Serve, answer: bytes, health: Health) -> None:
+    assert ask(serve(lambda connection: connection.sendall(answer)), Probe()) is health
+
+
+def test_an_answer_in_pieces_is_put_together(serve: Serve) -> None:
+    def answer(connection: socket.socket) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\n":
+            connection.sendall(bytes([byte]))
+
+    assert ask(serve(answer), Probe()) is Health.READY
+
+
+def test_a_server_that_dribbles_costs_the_timeout_and_no_more(serve: Serve) -> None:
+    def answer(connection: socket.socket) -> None:
+        for _ in range(20):
+            connection.sendall(b"H")
+            time.sleep(0.1)
+
+    address, before = serve(answer), time.monotonic()
+    assert ask(address, Probe(timeout=0.5)) is Health.SILENT
+    assert time.monotonic() - before < 1
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:9", "nonsense", "127.0.0.1:99999", "[::1]:9"])
+def test_where_nobody_listens_it_is_silent(address: str | None) -> None:
+    assert ask(address, Probe(timeout=0.5)) is Health.SILENT
