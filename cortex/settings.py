@@ -33,6 +33,7 @@ class Environment(BaseSettings):
     cortex_allowed_hosts: str = Field("localhost,127.0.0.1,[::1]", description="Host names of the web UI, by commas.")
     cortex_web_url: str = Field("http://localhost:8000", description="Where people open the UI.")
     cortex_gateway_url: str = Field("http://localhost:8001", description="Where programs reach the models.")
+    cortex_gateway_inside_url: str = Field("", description="The gateway as the web process sees it, if not so.")
     cortex_gateway_body_limit: int = Field(
         64 << 20, ge=1024, description="Largest request the gateway takes, in bytes."
     )
@@ -127,6 +128,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "cortex.api.request_id.RequestId",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",

@@ -8,14 +8,14 @@ from tools.phase import phase
 OWN_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 
-def build(image: str, dockerfile: str, folder: str, timeout: float = 1800, **arguments: str) -> None:
-    """Build ``image`` from ``dockerfile`` with ``folder`` as context; keywords are build arguments.
+def build(image: str, dockerfile: str, folder: str, arguments: Mapping[str, str]) -> None:
+    """Build ``image`` from ``dockerfile`` with ``folder`` as context.
 
     The host's network, because a build reads from package registries alone and some hosts resolve names only there.
     """
     options = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     with phase(f"Image {image}, built") as it:
-        it.run("docker", "build", "--network", "host", *options, "-t", image, "-f", dockerfile, folder, timeout=timeout)
+        it.run("docker", "build", "--network", "host", *options, "-t", image, "-f", dockerfile, folder, timeout=1800)
 
 
 def own_certificates(folder: Path = OWN_CERTIFICATES) -> str:

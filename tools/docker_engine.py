@@ -66,7 +66,7 @@ def advice(*, docker_host: str | None, socket_exists: bool, installed: bool, fam
         return "Docker is installed and not running. Run:\n\n    sudo systemctl start docker"
     if "debian" in family:
         return "Docker is not installed. Run:\n\n" + (
-            f"    sudo apt-get update && sudo apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
+            "    sudo apt-get update && sudo apt-get install -y docker.io"
             " && sudo usermod -aG docker $USER && newgrp docker"
         )
     return "Docker is not installed. Run:\n\n" + (

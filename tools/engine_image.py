@@ -23,7 +23,7 @@ def ensure_llamacpp() -> str:
 
 def build_llamacpp() -> str:
     """Build the CPU image on Debian's own llama.cpp package; returns its name."""
-    build(BUILT, f"{FOLDER}/cpu.Dockerfile", FOLDER, BASE=base_image.ensure("testing"))
+    build(BUILT, f"{FOLDER}/cpu.Dockerfile", FOLDER, {"BASE": base_image.ensure("testing")})
     return BUILT
 
 

@@ -31,7 +31,7 @@ def ensure_one(variable: str) -> str:
     if base_image.pull(official):
         return official
     kind = stand_in.removeprefix("cortex/stand-in-").partition(":")[0]
-    build(stand_in, f"{FOLDER}/{kind}.Dockerfile", FOLDER, BASE=base_image.ensure(suite))
+    build(stand_in, f"{FOLDER}/{kind}.Dockerfile", FOLDER, {"BASE": base_image.ensure(suite)})
     return stand_in
 
 

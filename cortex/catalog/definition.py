@@ -107,7 +107,7 @@ def parse(data: Mapping[str, Any]) -> Definition:
     try:
         definition = Definition.model_validate(data)
     except ValidationError as error:
-        raise Refusal("The definition is not valid.", [_problem(e, "") for e in error.errors()]) from error
+        raise Refusal("The definition is not valid.", [as_problem(e, "") for e in error.errors()]) from error
     return definition.model_copy(update={"options": check_options(definition.engine, definition.options)})
 
 
@@ -123,11 +123,12 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         given = kind.Options.model_validate(dict(options))
     except ValidationError as error:
         title = f"{kind.title} does not take these options."
-        raise Refusal(title, [_problem(e, "/options") for e in error.errors()]) from error
+        raise Refusal(title, [as_problem(e, "/options") for e in error.errors()]) from error
     return given.model_dump(mode="json", exclude_unset=True)
 
 
-def _problem(error: Any, prefix: str) -> Problem:
+def as_problem(error: Any, prefix: str) -> Problem:
+    """One of pydantic's errors as a Problem below `prefix`."""
     pointer = prefix + "".join(f"/{part}" for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return Problem(pointer, f"{error['loc'][-1]!r} is not known here.", "Check its spelling, or leave it out.")

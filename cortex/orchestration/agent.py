@@ -76,7 +76,8 @@ class Agent:
         hosts.register(self._here)
 
     def _sample(self) -> None:
-        hosts.sample(self._here, self._here.cards())
+        if settings.ENV.cortex_samples_gpus:
+            hosts.sample(self._here, self._here.cards())
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""

@@ -1,6 +1,26 @@
 """Addresses of this door."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from cortex.ui.views import chat, detail, editing, entrance, hosts, keys, listing, log, orders
 
 app_name = "ui"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", listing.models, name="models"),
+    path("setup", entrance.first_run, name="setup"),
+    path("login", entrance.sign_in, name="login"),
+    path("logout", entrance.sign_out, name="logout"),
+    path("define", editing.define, name="define"),
+    path("define/engine", editing.engine_part, name="engine-part"),
+    path("models/<str:name>", detail.model, name="model"),
+    path("models/<str:name>/edit", editing.edit, name="edit"),
+    path("models/<str:name>/log", log.lines, name="log"),
+    path("models/<str:name>/chat", chat.relay, name="chat"),
+    path("models/<str:name>/start", orders.give, {"verb": "start"}, name="start"),
+    path("models/<str:name>/stop", orders.give, {"verb": "stop"}, name="stop"),
+    path("models/<str:name>/restart", orders.give, {"verb": "restart"}, name="restart"),
+    path("models/<str:name>/remove", orders.give, {"verb": "remove"}, name="remove"),
+    path("hosts", hosts.hosts, name="hosts"),
+    path("keys", keys.keys, name="keys"),
+    path("keys/<int:id>/revoke", keys.revoke, name="revoke"),
+]

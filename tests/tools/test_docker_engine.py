@@ -14,7 +14,7 @@ def known(**changes: object) -> str:
         ({"docker_host": "tcp://10.0.0.9:2375"}, "unset DOCKER_HOST"),
         ({"installed": True}, "sudo systemctl start docker"),
         ({"installed": True, "socket_exists": True}, "sudo usermod -aG docker $USER"),
-        ({"family": "ubuntu debian"}, "sudo apt-get install -y --no-install-recommends docker.io iptables"),
+        ({"family": "ubuntu debian"}, "sudo apt-get install -y docker.io"),
         ({}, "curl -fsSL https://get.docker.com | sudo sh"),
     ],
 )

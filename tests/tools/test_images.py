@@ -43,7 +43,9 @@ def test_where_none_answers_the_image_is_built(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(base_image, "pull", lambda image: False)
     monkeypatch.setattr(base_image, "ensure", lambda suite: f"made:{suite}")
     built: dict[str, str] = {}
-    monkeypatch.setattr(engine_image, "build", lambda image, *_, **given: built.update({image: given["BASE"]}))
+    monkeypatch.setattr(
+        engine_image, "build", lambda image, _file, _folder, given: built.update({image: given["BASE"]})
+    )
     assert engine_image.ensure_llamacpp() == "cortex/llamacpp-server:cpu"
     assert built == {"cortex/llamacpp-server:cpu": "made:testing"}
 

@@ -1,0 +1,262 @@
+"""What this door answers and takes: types that check, render and document at once. Sizes are bytes."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from cortex.catalog.definition import Definition
+
+State = Literal["pending", "done", "failed", "overtaken"]
+
+
+class Answer(BaseModel):
+    """Something read from a row."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class Body(BaseModel):
+    """Something that was sent: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SeatAnswer(Answer):
+    """Memory promised on a card."""
+
+    gpu: str = Field(description="The card's UUID.")
+    index: int
+    name: str
+    bytes: int
+
+
+class AttemptAnswer(Answer):
+    """One start of a replica: times, exit facts, why it ended. Bytes are of image and weights on their way."""
+
+    number: int
+    turn: int
+    image: str
+    container_id: str
+    bytes_done: int
+    bytes_total: int
+    queued_at: datetime
+    fetching_at: datetime | None
+    created_at: datetime | None
+    started_at: datetime | None
+    ready_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    oom_killed: bool
+    reason: str
+    remedy: str
+
+
+class AttemptLogAnswer(AttemptAnswer):
+    """An attempt with what its container printed first and last."""
+
+    replica: int = Field(description="The replica's slot.")
+    first_log: str
+    last_log: str
+
+
+class ReplicaAnswer(Answer):
+    """One slot of a model on one host."""
+
+    id: UUID
+    slot: int
+    host: str | None
+    gpus: list[SeatAnswer]
+    wanted: bool
+    observed: str
+    observed_at: datetime | None
+    phase: str
+    reason: str
+    remedy: str = Field(description="What to do about the latest failure; empty when there is none.")
+    address: str
+    failures: int
+    retry_at: datetime | None
+    gave_up: bool
+    attempt: AttemptAnswer | None = Field(description="The latest.")
+
+
+class StatusAnswer(Answer):
+    """How a model is, from its replicas."""
+
+    phase: str
+    reason: str
+    ready: int
+    wanted: int
+    settled: bool = Field(description="Whether what runs is what this turn wants.")
+    replicas: list[ReplicaAnswer]
+
+
+class ModelAnswer(Answer):
+    """A model: what people want of it (spec, which PUT takes as it is) and how it is (status)."""
+
+    name: str
+    spec: Definition
+    status: StatusAnswer
+    turn: int = Field(description="Goes up when people change what they want; the ETag.")
+    created_at: datetime
+    updated_at: datetime
+
+
+class NamelessDefinition(Definition):
+    """A definition whose name may be left out: the address says it."""
+
+    name: str = Field("", description="The name in the address, or left out.")
+
+
+class FieldChange(Answer):
+    """One field of a definition, before and after; null where there was none."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+class PlanAnswer(Answer):
+    """What a write would do. Nothing was written."""
+
+    dry_run: Literal[True] = True
+    name: str
+    created: bool
+    changes: list[FieldChange]
+    restarts: bool = Field(description="Whether running containers would be replaced.")
+    turn: int = Field(description="The turn this was compared with; 0 when the model is new. Send it as If-Match.")
+
+
+class ModelOrPlan(RootModel[ModelAnswer | PlanAnswer]):
+    """The model as it is now; with `dry_run`, what would change."""
+
+
+class OrderAnswer(Answer):
+    """What somebody asked for."""
+
+    id: int
+    verb: str
+    by: str
+    turn: int
+    changes: dict[str, Any]
+    at: datetime
+
+
+class OperationAnswer(OrderAnswer):
+    """An order and how far it has come."""
+
+    model: str
+    state: State = Field(
+        description="failed: given up until somebody changes something. overtaken: a later order took its place."
+    )
+    phase: str
+    reason: str
+    remedy: str
+
+
+class GpuAnswer(Answer):
+    """A card. `free` is what nobody uses and nobody was promised."""
+
+    uuid: str
+    host: str
+    index: int
+    name: str
+    total: int
+    used: int
+    reserved: int
+    free: int
+    utilisation: int | None
+    temperature: int | None
+    power: float | None
+    missing: bool
+    seen_at: datetime | None
+    models: list[str]
+
+
+class HostAnswer(Answer):
+    """A container engine; `condition` and `gpu_condition` say what is wrong."""
+
+    name: str
+    answering: bool
+    cores: int
+    memory: int
+    version: str
+    condition: str
+    gpu_condition: str
+    pretend: bool
+    cordoned: bool
+    gpus: int
+    seen_at: datetime | None
+
+
+class EngineAnswer(Answer):
+    """A kind of server."""
+
+    name: str
+    title: str
+    summary: str
+    image: str
+    formats: list[str]
+    tasks: list[str]
+
+
+class KeyAnswer(Answer):
+    """A key; its secret is shown once, when it is issued."""
+
+    id: int
+    name: str
+    prefix: str
+    owner: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class IssuedKeyAnswer(KeyAnswer):
+    """A new key. Keep the secret now: nobody can show it again."""
+
+    secret: str
+
+
+class KeyRequest(Body):
+    """A key to issue. Administrators may issue for others."""
+
+    name: str = Field(min_length=1, max_length=100, description="What it is for.")
+    scopes: list[Literal["infer", "manage"]] = Field(default=["infer"], min_length=1)
+    owner: str | None = Field(None, description="Somebody else's user name; your own when left out.")
+    expires_at: datetime | None = None
+
+
+class CheckAnswer(Answer):
+    ok: bool
+    detail: str
+
+
+class HealthAnswer(Answer):
+    """Whether this process can do its work. A silent broker is told and fails nothing."""
+
+    ready: bool
+    checks: dict[str, CheckAnswer]
+
+
+class WrongField(Answer):
+    pointer: str = Field(description="JSON pointer into the body, or ?parameter.")
+    detail: str
+    remedy: str
+
+
+class ProblemAnswer(Answer):
+    """application/problem+json (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: list[WrongField]
+    remedy: str
+    request_id: str

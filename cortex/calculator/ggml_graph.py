@@ -1,0 +1,265 @@
+"""A graph of ggml operations reduced to what its buffers need: sizes, lifetimes and where each runs.
+
+Follows ggml's own scheduler and allocator (ggml-backend.cpp, ggml-alloc.c), so that a compute buffer
+is planned here as llama.cpp plans it, without llama.cpp.
+"""
+
+from collections.abc import Sequence
+
+ALIGNMENT = 128
+
+
+class Node:
+    """A tensor: the result of an operation, a view of another, an input, or something allocated elsewhere."""
+
+    __slots__ = ("allocated", "at", "backend", "buffer", "children", "inplace", "is_input", "is_view", "kept", "root",
+                 "row", "seen", "size", "srcs", "views", "weight")  # fmt: skip
+
+    def __init__(self, size: int, srcs: Sequence["Node"] = (), *, inplace: bool = False, row: int = 0) -> None:
+        self.size = size
+        self.srcs = list(srcs)
+        self.inplace = inplace
+        self.row = row  # with the size, stands for the layout: equal ones may share memory
+        self.root: Node | None = None
+        self.is_view = self.is_input = self.kept = self.weight = self.allocated = self.seen = False
+        self.backend = self.buffer = -1
+        self.children = self.views = self.at = 0
+
+
+class Graph:
+    """Operations in the order llama.cpp would run them. Backends are devices by number; the last is the host."""
+
+    def __init__(self, backends: int) -> None:
+        self.backends = backends
+        self.nodes: list[Node] = []
+        self.inputs: list[Node] = []
+
+    def input(self, size: int) -> Node:
+        """Data from outside, one buffer on the host."""
+        node = Node(size)
+        node.is_input, node.backend = True, self.backends - 1
+        return node
+
+    def stored(self, backend: int, size: int = 0, *, weight: bool = False) -> Node:
+        """A tensor that lives elsewhere; ``size`` is what a copy of it would take on another device."""
+        node = Node(size)
+        node.backend, node.allocated, node.weight, node.seen = backend, False, weight, True
+        return node
+
+    def view(self, source: Node, size: int = 0, *, row: int = 0) -> Node:
+        """A look at ``source`` (view, reshape, permute), which moves nothing."""
+        node = Node(size or source.size, (source,), row=row or source.row)
+        node.root = source.root if source.root is not None else source
+        node.is_view = True
+        return node
+
+    def written(self, target: Node, *srcs: Node) -> Node:
+        """A write into ``target``, which lives elsewhere (a cache)."""
+        node = Node(0, srcs)
+        node.root = target
+        return node
+
+    def expand(self, node: Node) -> Node:
+        """Appends the operation and, before it, all it needs that is not there yet."""
+        if node.seen:
+            return node
+        node.seen = True
+        for source in node.srcs:
+            if not source.seen:
+                self.expand(source)
+        if node.is_input:
+            self.inputs.append(node)
+        else:
+            self.nodes.append(node)
+        return node
+
+
+def compute_buffers(graph: Graph, copies: int = 1) -> list[int]:
+    """Bytes of each backend's compute buffer. ``copies`` is 4 when a pipeline runs over several GPUs, else 1."""
+    _assign(graph)
+    return _allocate(graph, _split(graph, copies))
+
+
+def _assign(graph: Graph) -> None:
+    """Chooses a backend for every operation: ggml_backend_sched_split_graph, passes 1, 2 and 4."""
+    host = graph.backends - 1
+    for node in graph.nodes:
+        if node.backend < 0 and node.root is not None and not node.is_view:
+            node.backend = node.root.backend
+    ops = [node for node in graph.nodes if not node.is_view]
+    for order in (ops, ops[::-1]):
+        _spread(order, skipped=host)
+    for order in (ops, ops[::-1]):
+        _spread(order, skipped=-1)
+    for node in graph.nodes:
+        if node.is_view and node.root is not None:
+            node.backend = node.root.backend
+
+
+def _spread(ops: list[Node], skipped: int) -> None:
+    current = -1
+    for node in ops:
+        if node.backend < 0:
+            node.backend = current
+        else:
+            current = -1 if node.backend == skipped else node.backend
+
+
+def _split(graph: Graph, copies: int) -> list[Node]:
+    """Cuts the graph where the backend changes and puts the copies of foreign inputs in front of each piece."""
+    result: list[Node] = []
+    made: dict[tuple[int, int], Node] = {}
+    piece: list[Node] = []
+    fresh: list[tuple[Node, Node]] = []
+    current = -1
+    for node in graph.nodes:
+        if not node.is_view:
+            if node.backend != current or (fresh and _brings_weight(node)):
+                _close(result, piece, fresh)
+                current = node.backend
+            _bring(graph, node, made, fresh, copies)
+        piece.append(node)
+    _close(result, piece, fresh)
+    return result
+
+
+def _bring(
+    graph: Graph, node: Node, made: dict[tuple[int, int], Node], fresh: list[tuple[Node, Node]], copies: int
+) -> None:
+    """Replaces inputs that live on other backends by copies, each made once."""
+    for index, source in enumerate(node.srcs):
+        if source.backend == node.backend or not source.size:
+            continue
+        key = (id(source), node.backend)
+        if key not in made:
+            made[key] = _copy_of(graph, source, node.backend, copies)
+            fresh.append((source, made[key]))
+        node.srcs[index] = made[key]
+
+
+def _close(result: list[Node], piece: list[Node], fresh: list[tuple[Node, Node]]) -> None:
+    for source, copy in fresh:
+        keeper = Node(0, (source,))
+        keeper.is_view, keeper.backend = True, source.backend
+        result.extend((keeper, copy))
+    result.extend(piece)
+    piece.clear()
+    fresh.clear()
+
+
+def _brings_weight(node: Node) -> bool:
+    return any(source.weight and source.backend != node.backend for source in node.srcs)
+
+
+def _copy_of(graph: Graph, source: Node, backend: int, copies: int) -> Node:
+    copy = Node(source.size, row=source.row)
+    copy.backend = backend
+    if copies > 1:
+        copy.size = -(-source.size // ALIGNMENT) * ALIGNMENT * copies
+        copy.kept = True
+        graph.inputs.append(copy)  # allocated first and never freed, once per step of the pipeline
+    return copy
+
+
+def _allocate(graph: Graph, nodes: list[Node]) -> list[int]:
+    """Peak bytes per backend: ggml_gallocr_alloc_graph_impl."""
+    pools = [Pool() for _ in range(graph.backends)]
+    for node in graph.inputs:
+        _place(node, pools)
+    _count_uses(nodes)
+    for node in nodes:
+        if not node.is_view and node.root is None:
+            _place(node, pools)
+        for source in node.srcs:
+            source.children -= 1
+            if source.children == 0 and source.views == 0:
+                _release(source, pools)
+    return [pool.peak for pool in pools]
+
+
+def _count_uses(nodes: list[Node]) -> None:
+    for node in nodes:
+        if node.is_view and node.root is not None:
+            node.root.views += 1
+        for source in node.srcs:
+            source.children += 1
+
+
+def _place(node: Node, pools: list["Pool"]) -> None:
+    if node.allocated:
+        return
+    node.allocated = True
+    if node.inplace:
+        for parent in node.srcs:
+            if _may_take_over(node, parent):
+                node.buffer, node.at, parent.allocated = parent.buffer, parent.at, False
+                return
+    node.buffer = node.backend
+    node.at = pools[node.buffer].take(node.size)
+
+
+def _may_take_over(node: Node, parent: Node) -> bool:
+    return (
+        parent.allocated
+        and not parent.kept
+        and not parent.is_view
+        and parent.children == 1
+        and parent.views == 0
+        and parent.size == node.size
+        and parent.row == node.row
+    )
+
+
+def _release(node: Node, pools: list["Pool"]) -> None:
+    if node.is_view:
+        root = node.root
+        if root is None:
+            return
+        root.views -= 1
+        if root.views or root.children:
+            return
+        node = root
+    if node.allocated and not node.kept:
+        pools[node.buffer].give(node.at, node.size)
+        node.allocated = False
+
+
+class Pool:
+    """Best-fit allocation in one growing buffer: ggml_dyn_tallocr."""
+
+    def __init__(self) -> None:
+        self.free: list[list[int]] = [[0, 1 << 62]]
+        self.peak = 0
+
+    def take(self, size: int) -> int:
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        best, best_size = -1, 1 << 63
+        for index in range(len(self.free) - 1):
+            length = self.free[index][1]
+            if size <= length <= best_size:
+                best, best_size = index, length
+        block = self.free[best]
+        at = block[0]
+        block[0] += size
+        block[1] -= size
+        if not block[1]:
+            del self.free[best]
+        self.peak = max(self.peak, at + size)
+        return at
+
+    def give(self, at: int, size: int) -> None:
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        if not size:
+            return
+        free = self.free
+        index = next(number for number, block in enumerate(free) if block[0] > at)
+        before = free[index - 1] if index else None
+        if free[index][0] == at + size:
+            free[index][0], free[index][1] = at, free[index][1] + size
+            if before is not None and before[0] + before[1] == at:
+                before[1] += free[index][1]
+                del free[index]
+        elif before is not None and before[0] + before[1] == at:
+            before[1] += size
+        else:
+            free.insert(index, [at, size])

@@ -1,0 +1,114 @@
+"""The families llama.cpp knows, by what its loader takes for granted about each (build of 2026-11)."""
+
+from collections.abc import Mapping
+
+RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
+INTERVAL_HYBRIDS = frozenset({"qwen3next", "qwen35", "qwen35moe", "minimax-01"})
+HEADLESS_HYBRIDS = frozenset(
+    [
+        "jamba",
+        "granitehybrid",
+        "plamo2",
+        "lfm2",
+        "lfm2moe",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "kimi-linear",
+        "kimi-k3",
+        "bailingmoe3",
+    ]
+)
+POOLED = frozenset(
+    [
+        "bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "neo-bert",
+        "eurobert",
+        "modern-bert",
+        "gemma-embedding",
+    ]
+)
+# the period of the window pattern where a header does not give it, and whether each period begins with a full layer
+PATTERNS: Mapping[str, tuple[int, bool]] = {
+    "afmoe": (4, False),
+    "cohere2": (4, False),
+    "cohere2moe": (4, True),
+    "exaone4": (4, False),
+    "exaone-moe": (4, False),
+    "gemma-embedding": (6, False),
+    "gemma2": (2, False),
+    "gemma3": (6, False),
+    "gemma3n": (5, False),
+    "gpt-oss": (2, False),
+    "laguna": (4, True),
+    "llama4": (4, False),
+    "mellum": (4, False),
+    "modern-bert": (3, True),
+    "olmo2": (4, False),
+    "plamo3": (8, False),
+    "smallthinker": (4, True),
+}
+WINDOWED = frozenset({*PATTERNS, "gemma4", "mimo2", "step35", "granite-swa", "lfm2"})  # others ignore the key
+FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096, "exaone4": 4096, "gemma2": 4096}
+INPUTS = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.")
+OUTPUTS = ("output", "cls", "dense_2", "dense_3", "altup_proj", "altup_unembd_proj")
+PLAIN = frozenset(
+    [
+        "apertus",
+        "arctic",
+        "baichuan",
+        "bailingmoe",
+        "bailingmoe2",
+        "bloom",
+        "chatglm",
+        "command-r",
+        "dbrx",
+        "deci",
+        "deepseek",
+        "deepseek2",
+        "dots1",
+        "ernie4_5",
+        "ernie4_5-moe",
+        "exaone",
+        "falcon",
+        "falcon-h1",
+        "gemma",
+        "glm4",
+        "glm4moe",
+        "gpt2",
+        "gptneox",
+        "granite",
+        "granitemoe",
+        "grok",
+        "hunyuan-dense",
+        "hunyuan-moe",
+        "internlm2",
+        "llama",
+        "llama-embed",
+        "minimax-m2",
+        "mistral3",
+        "mistral4",
+        "mpt",
+        "nemotron",
+        "olmo",
+        "olmoe",
+        "phi2",
+        "phi3",
+        "phimoe",
+        "qwen2",
+        "qwen2moe",
+        "qwen2vl",
+        "qwen3",
+        "qwen3moe",
+        "qwen3vl",
+        "qwen3vlmoe",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    ]
+)
+KNOWN = WINDOWED | RECURRENT | INTERVAL_HYBRIDS | HEADLESS_HYBRIDS | POOLED | PLAIN

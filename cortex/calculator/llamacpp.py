@@ -1,0 +1,168 @@
+"""What llama.cpp plans before it allocates: model, context and compute bytes per device and on the host."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cortex.calculator.ggml import row_bytes
+from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, place
+from cortex.calculator.shape import Layer, Shape
+
+SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
+STATELESS = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """Bytes on one device. ``state`` is the recurrent part of ``context``."""
+
+    model: int
+    context: int
+    compute: int
+    state: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.model + self.context + self.compute
+
+
+@dataclass(frozen=True, slots=True)
+class LlamaPlan:
+    """Buffers per GPU and on the host, as llama-fit-params prints them."""
+
+    devices: tuple[DevicePlan, ...]
+    host: DevicePlan
+
+
+def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
+    """The buffers llama.cpp reserves for ``shape`` on ``devices`` GPUs (0: the processor only)."""
+    placement = place(shape, options, devices)
+    model = _model(shape, options, placement, devices)
+    caches = cache_bytes(shape, options, placement, devices)
+    states = state_bytes(shape, options, placement, devices)
+    compute = LlamaGraph(shape, options, placement, devices).buffers(sample(shape, placement))
+    plans = [
+        DevicePlan(*sums, state)
+        for sums, state in zip(
+            zip(model, (cache + state for cache, state in zip(caches, states, strict=True)), compute, strict=True),
+            states,
+            strict=True,
+        )
+    ]
+    return LlamaPlan(tuple(plans[:-1]), plans[-1])
+
+
+def sample(shape: Shape, placement: Placement) -> list[int]:
+    """Numbers of layers whose graph needs what the whole graph needs: two of a kind in a row on each device."""
+    trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
+    chosen: list[int] = []
+    counts: dict[object, int] = {}
+    for index in trunk:
+        key = (placement.layers[index], _kind(shape.layers[index]))
+        counts[key] = counts.get(key, 0) + 1
+        if counts[key] <= SAMPLE or index == trunk[-1]:
+            chosen.append(index)
+    return chosen
+
+
+def _kind(layer: Layer) -> tuple[object, ...]:
+    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, layer.ff, layer.shared_kv
+
+
+def _slot(device: int, devices: int) -> int:
+    return devices if device == HOST else device
+
+
+def _model(shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> list[int]:
+    """Weights per device: the input tables stay on the host, a tied head is a second copy where the output runs."""
+    sums = [0] * (devices + 1)
+    sums[devices] += shape.input_bytes
+    output = _slot(placement.output, devices)
+    sums[output] += shape.output_bytes
+    if shape.tied and output != devices:
+        sums[output] += shape.embedding
+    kept = options.expert_layers_on_host
+    for index, layer in enumerate(shape.layers):
+        if layer.draft and not options.drafting:
+            continue
+        experts = layer.weights.experts if index < kept else 0
+        sums[_slot(placement.layers[index], devices)] += layer.weights.total - experts
+        sums[devices] += experts
+    return sums
+
+
+def cache_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> list[int]:
+    """Bytes of K and V per device, the host last: rows of each type x cells x streams of every layer that has them."""
+    sums = [0] * (devices + 1)
+    if (shape.pooled and not shape.causal) or shape.family in STATELESS:
+        return sums
+    widest = max((layer.kv_heads * layer.value for layer in shape.layers), default=0)
+    for index, layer in enumerate(shape.layers):
+        if layer.shared_kv or layer.draft != options.drafting or not layer.kv_heads:
+            continue
+        width = layer.kv_heads * layer.value
+        if width and not options.flash:
+            width = widest
+        row = row_bytes(options.key_type, layer.kv_heads * layer.key) + row_bytes(options.value_type, width)
+        cells = options.window_cells(shape, layer.window) if layer.window else options.cells(shape)
+        where = _slot(placement.layers[index], devices) if options.cache_on_gpu else devices
+        sums[where] += row * cells * options.streams()
+    return sums
+
+
+def state_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> list[int]:
+    """Bytes of recurrent state per device: 32-bit values, one set per slot."""
+    sums = [0] * (devices + 1)
+    for index, layer in enumerate(shape.layers):
+        if not layer.draft:
+            where = _slot(placement.layers[index], devices) if options.cache_on_gpu else devices
+            sums[where] += 4 * (layer.conv + layer.state) * options.slots
+    return sums
+
+
+def options_from(arguments: Sequence[str]) -> LlamaOptions:
+    """Options as llama.cpp's command line spells them; those without weight for memory are passed over.
+
+    Raises ValueError when a value is not one.
+    """
+    values = dict(_pairs(arguments))
+    kwargs: dict[str, object] = {}
+    for flags, name, convert in FLAGS:
+        for flag in flags:
+            if flag in values:
+                kwargs[name] = convert(values[flag])
+    return LlamaOptions(**kwargs)  # type: ignore[arg-type]
+
+
+def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str]]:
+    for index, argument in enumerate(arguments):
+        if argument.startswith("-") and not argument[1:2].isdigit():
+            following = arguments[index + 1] if index + 1 < len(arguments) else ""
+            yield argument, "" if following.startswith("-") and not following[1:2].isdigit() else following
+
+
+def _layers(text: str) -> int | None:
+    number = int(text) if text.lstrip("-").isdigit() else -1
+    return number if number >= 0 else None
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.replace("/", ",").split(","))
+
+
+FLAGS = (
+    (("-c", "--ctx-size"), "context", int),
+    (("-np", "--parallel"), "slots", int),
+    (("-b", "--batch-size"), "batch", int),
+    (("-ub", "--ubatch-size"), "ubatch", int),
+    (("-ctk", "--cache-type-k"), "key_type", str),
+    (("-ctv", "--cache-type-v"), "value_type", str),
+    (("-fa", "--flash-attn"), "flash", lambda text: text not in ("off", "0", "false")),
+    (("-ngl", "--gpu-layers", "--n-gpu-layers"), "gpu_layers", _layers),
+    (("-ts", "--tensor-split"), "split", _shares),
+    (("-kvu", "--kv-unified"), "unified", lambda text: True),
+    (("-nkvo", "--no-kv-offload"), "cache_on_gpu", lambda text: False),
+    (("--swa-full",), "whole_window", lambda text: True),
+    (("-ncmoe", "--n-cpu-moe"), "expert_layers_on_host", int),
+    (("-cmoe", "--cpu-moe"), "expert_layers_on_host", lambda text: 1 << 20),
+)

@@ -1,0 +1,138 @@
+"""What every layer of llama.cpp's graphs is made of: products, norms, feed-forward blocks and experts."""
+
+from dataclasses import dataclass
+
+from cortex.calculator.ggml_graph import Graph, Node
+from cortex.calculator.llamacpp_options import LlamaOptions, Placement
+from cortex.calculator.shape import Layer, Shape
+
+F32, F16, I32, I64 = 4, 2, 4, 8
+CENTRED = frozenset(
+    {"command-r", "cohere2", "bert", "starcoder2", "phi2", "gptneox", "falcon", "stablelm", "modern-bert"}
+)
+SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
+
+
+@dataclass
+class Inputs:
+    """What a graph takes from outside."""
+
+    positions: Node
+    rows: Node
+    key_slots: dict[int, Node]
+    value_slots: dict[int, Node]
+    masks: dict[int, Node]
+    rotations: dict[str, Node]
+    states: Node
+
+
+class Blocks:
+    """Operations of one model on ``devices`` GPUs and the host; ``device`` is where the present layer runs."""
+
+    def __init__(self, shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> None:
+        self.shape, self.options, self.placement, self.devices = shape, options, placement, devices
+        self.graph = Graph(devices + 1)
+        self.tokens = options.tokens(shape)
+        self.outputs = self.tokens if options.outputs is None else min(options.outputs, self.tokens)
+        self.streams = options.streams()
+        self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
+        self.inputs = self._inputs()
+        self.device = devices
+
+    def _inputs(self) -> Inputs:
+        graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
+        width = F16 if options.flash else F32
+        windows = {layer.window for layer in shape.trunk} | {0}
+        cells = {window: options.window_cells(shape, window) if window else options.cells(shape) for window in windows}
+        values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
+        return Inputs(
+            positions=graph.input(tokens * I32 * (4 if "rope_sections" in shape.roles else 1)),
+            rows=graph.input(self.outputs * I32),
+            key_slots={window: graph.input(tokens * I64) for window in windows},
+            value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},
+            masks={window: graph.input(count * tokens * width) for window, count in cells.items()},
+            rotations=self._rotations(),
+            states=graph.input(options.slots * I32),
+        )
+
+    def _rotations(self) -> dict[str, Node]:
+        """Hadamard matrices that quantized caches are turned with, where all heads have one size of 64 or more."""
+        rotations = {}
+        for kind, size in (("key_type", self._head_size("key")), ("value_type", self._head_size("value"))):
+            quantized = not getattr(self.options, kind).startswith(("f", "bf"))
+            if quantized and size and size % 64 == 0 and self.shape.mla is None:
+                side = 64
+                while kind == "key_type" and size % (2 * side) == 0:
+                    side *= 2
+                rotations[kind] = self.graph.input(side * side * F32)
+        return rotations
+
+    def _head_size(self, side: str) -> int:
+        sizes = {getattr(layer, side) for layer in self.shape.trunk if layer.kv_heads}
+        return int(sizes.pop()) if len(sizes) == 1 else 0
+
+    def _new(self, width: int, tokens: int, *srcs: Node, inplace: bool = False, backend: int = -1) -> Node:
+        node = Node(width * tokens * F32, srcs, inplace=inplace, row=width)
+        node.backend = backend
+        return node
+
+    def _matmul(self, width: int, source: Node, tokens: int = 0, weight: int = 0, *more: Node) -> Node:
+        """A product with a weight of the present layer."""
+        lent = self.options.lends_weights and self.device == self.devices > 0 and self.tokens >= SMALL_BATCH
+        node = self._new(width, tokens or self.tokens, source, *more, backend=0 if lent else self.device)
+        if lent:
+            node.srcs.append(self.graph.stored(self.devices, weight, weight=True))
+        return node
+
+    def _norm(self, width: int, source: Node, tokens: int = 0, *, pinned: bool = True) -> Node:
+        norm = self._new(width, tokens or self.tokens, source, inplace=self.shape.family not in CENTRED)
+        if self.pinned and pinned:
+            norm.backend = self.device
+        return self._new(width, tokens or self.tokens, norm, inplace=True, backend=self.device)
+
+    def _feed_forward(self, layer: Layer, source: Node, tokens: int) -> Node:
+        if layer.experts:
+            return self._experts(layer, source, tokens)
+        return self._dense(layer.ff, source, tokens, layer.weights.largest)
+
+    def _dense(self, ff: int, source: Node, tokens: int, weight: int, *, plain: bool = False) -> Node:
+        roles = self.shape.roles
+        gated = plain or "ffn_gate" in roles
+        if gated:
+            gate, up = self._matmul(ff, source, tokens, weight), self._matmul(ff, source, tokens, weight)
+            inner = self._new(ff, tokens, gate, up)
+        elif self.shape.family in ("phi3", "glm4", "chatglm"):
+            inner = self._new(ff, tokens, self._matmul(2 * ff, source, tokens, weight))
+        else:
+            inner = self._new(ff, tokens, self._matmul(ff, source, tokens, weight), inplace=True)
+        return self._matmul(self.shape.hidden, inner, tokens, weight)
+
+    def _experts(self, layer: Layer, source: Node, tokens: int) -> Node:
+        graph, hidden, used = self.graph, self.shape.hidden, layer.experts_used
+        weight = layer.weights.largest
+        logits = self._matmul(layer.experts, source, tokens)
+        scores = self._new(layer.experts, tokens, logits, inplace=True)
+        order = self._new(layer.experts, tokens, scores)
+        chosen = graph.view(order, used * tokens * I32)
+        shares = self._new(used, tokens, graph.view(scores), chosen)
+        graph.expand(shares)
+        spread = graph.view(source)
+        early = self.shape.family == "llama4"  # weighs what goes into the experts, not what comes out
+        if early:
+            repeated = self._new(hidden * used, tokens, spread)
+            spread = self._new(hidden * used, tokens, repeated, shares, inplace=True)
+        up = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
+        gate = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
+        inner = self._new(layer.expert_ff * used, tokens, gate, up)
+        down = self._matmul(hidden * used, inner, tokens, weight, chosen)
+        weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
+        parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]
+        total = parts[0]
+        for part in parts[1:]:
+            total = self._new(hidden, tokens, total, part, inplace=True)
+        if used == 1:
+            total = self._new(hidden, tokens, total)
+        if layer.shared_ff:
+            shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
+            total = self._new(hidden, tokens, total, shared, inplace=True)
+        return total

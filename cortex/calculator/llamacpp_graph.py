@@ -1,0 +1,78 @@
+"""The graph llama.cpp computes for one micro-batch, layer by layer."""
+
+from collections.abc import Sequence
+
+from cortex.calculator.ggml_graph import Node, compute_buffers
+from cortex.calculator.llamacpp_blocks import F32, I32
+from cortex.calculator.llamacpp_mixers import Mixers
+from cortex.calculator.llamacpp_options import HOST
+
+SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "falcon-h1")
+LATE_ROWS = frozenset(
+    {"gpt-oss", "qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe", "mimo2", "step35"}
+)
+PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
+
+
+class LlamaGraph(Mixers):
+    """The whole graph of a sample of a model's layers."""
+
+    def buffers(self, layers: Sequence[int]) -> list[int]:
+        """Compute buffer per GPU, the host's last. ``layers`` are the numbers of the layers to build."""
+        hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
+        table = graph.stored(self.devices)
+        looked_up = self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices)
+        graph.expand(looked_up)
+        graph.expand(graph.input(hidden * tokens * F32))
+        current = looked_up
+        if self.shape.family.startswith(SCALED_INPUT):
+            current = self._new(hidden, tokens, current, inplace=True)
+        for index in layers:
+            current = self._layer(index, current, last=index == layers[-1])
+        self._head(current)
+        copies = 4 if self._pipelined() else 1
+        return compute_buffers(graph, copies)
+
+    def _pipelined(self) -> bool:
+        options = self.options
+        return options.pipelined and self.devices > 1 and self.placement.whole and options.cache_on_gpu
+
+    def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
+        layer, shape = self.shape.layers[index], self.shape
+        place = self.placement.layers[index]
+        self.device = self.devices if place == HOST else place
+        normed = self._norm(shape.hidden, entry)
+        mixed = self._mix(layer, normed)
+        tokens, residual, feed = self.tokens, entry, normed
+        if last and shape.family not in LATE_ROWS:
+            tokens = self.outputs
+            mixed, residual = self._rows(mixed, shape.hidden), self._rows(entry, shape.hidden)
+            feed = self._rows(normed, shape.hidden) if shape.family in PARALLEL else normed
+        if shape.family in PARALLEL:
+            added = self._new(shape.hidden, tokens, self._feed_forward(layer, feed, tokens), residual, inplace=True)
+            return self._new(shape.hidden, tokens, added, mixed, inplace=True)
+        if "post_attention_norm" in shape.roles and "ffn_norm" in shape.roles:
+            mixed = self._norm(shape.hidden, mixed, tokens)
+        summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
+        if not layer.ff and not layer.experts:
+            return summed
+        fed = self._feed_forward(layer, self._norm(shape.hidden, summed, tokens), tokens)
+        if "post_ffw_norm" in shape.roles:
+            fed = self._norm(shape.hidden, fed, tokens, pinned=False)
+        pair = (summed, fed) if shape.family == "phi3" else (fed, summed)
+        return self._new(shape.hidden, tokens, *pair, inplace=True)
+
+    def _rows(self, source: Node, width: int) -> Node:
+        return self._new(width, self.outputs, source, self.inputs.rows)
+
+    def _head(self, current: Node) -> None:
+        shape = self.shape
+        self.device = self.devices if self.placement.output == HOST else self.placement.output
+        if shape.family in LATE_ROWS:
+            current.kept = True
+            current = self._rows(current, shape.hidden)
+        normed = self._norm(shape.hidden, current, self.outputs, pinned=False)
+        normed.kept = True
+        logits = self._matmul(shape.vocab, normed, self.outputs, shape.output_bytes or shape.embedding)
+        logits.kept = True
+        self.graph.expand(logits)

@@ -1,0 +1,167 @@
+"""How layers mix tokens: attention, compressed attention, state spaces and gated linear attention."""
+
+from collections.abc import Sequence
+
+from cortex.calculator.ggml import row_bytes
+from cortex.calculator.ggml_graph import Node
+from cortex.calculator.llamacpp_blocks import F32, Blocks
+from cortex.calculator.shape import Layer, Mla, Recurrence
+
+UNTURNED = frozenset({"cohere2", "llama4"})  # their full layers have no rotary positions
+
+
+class Mixers(Blocks):
+    """The token mixers of all families."""
+
+    def _mix(self, layer: Layer, normed: Node) -> Node:
+        shape = self.shape
+        if layer.state and shape.recurrence is not None:
+            mixed = self._recurrent(layer, normed, shape.recurrence)
+            if not layer.kv_heads:
+                return mixed
+            return self._new(shape.hidden, self.tokens, self._attention(layer, normed), mixed, inplace=True)
+        if shape.mla is not None and layer.kv_heads:
+            return self._compressed_attention(layer, normed, shape.mla)
+        if layer.kv_heads:
+            return self._attention(layer, normed)
+        return self._feed_forward(layer, normed, self.tokens)
+
+    def _attention(self, layer: Layer, normed: Node) -> Node:
+        tokens, roles = self.tokens, self.shape.roles
+        query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
+        if "attn_qkv" in roles and "attn_q" not in roles:
+            fused = self._matmul(query + key + value, normed)
+            parts = [self.graph.view(fused, width * tokens * F32, row=width) for width in (query, key, value)]
+        else:
+            parts = [self.graph.view(self._matmul(width, normed)) for width in (query, key, value)]
+        if "attn_q_norm" in roles:
+            parts[0], parts[1] = self._norm(query, parts[0]), self._norm(key, parts[1])
+        turned = parts[:2]
+        if layer.window or self.shape.family not in UNTURNED:
+            turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
+        parts = [*self._rotate(turned, "key_type", layer.key), *self._rotate(parts[2:], "value_type", layer.value)]
+        stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
+        heads = self._attend(layer, parts[0], stored_key, stored_value, None)
+        heads = self._rotate([heads], "value_type", layer.value)[0]
+        return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
+
+    def _rotate(self, nodes: Sequence[Node], kind: str, size: int) -> list[Node]:
+        rotation = self.inputs.rotations.get(kind)
+        if rotation is None or not size:
+            return list(nodes)
+        return [Node(node.size, (rotation, self.graph.view(node)), row=node.row) for node in nodes]
+
+    def _compressed_attention(self, layer: Layer, normed: Node, mla: Mla) -> Node:
+        tokens, heads = self.tokens, layer.heads
+        source = normed
+        if mla.query_rank:
+            source = self._norm(mla.query_rank, self._matmul(mla.query_rank, normed))
+        query = self._matmul(heads * (mla.nope + mla.rope), source)
+        packed = self._matmul(mla.rank + mla.rope, normed)
+        turned = self._new(heads * mla.rope, tokens, self.graph.view(query, heads * mla.rope * tokens * F32),
+                           self.inputs.positions)  # fmt: skip
+        plain = self._matmul(heads * mla.rank, self.graph.view(query))
+        joined = self._new(heads * (mla.rank + mla.rope), tokens, self.graph.view(plain), turned)
+        key_turned = self._new(mla.rope, tokens, self.graph.view(packed), self.inputs.positions)
+        compressed = self._norm(mla.rank, self.graph.view(packed, mla.rank * tokens * F32))
+        key = self._new(mla.rank + mla.rope, tokens, self.graph.view(compressed), key_turned)
+        attended = self._attend(layer, joined, key, None, mla)
+        return self._matmul(self.shape.hidden, attended, 0, layer.weights.largest)
+
+    def _attend(self, layer: Layer, query: Node, key: Node | None, value: Node | None, mla: Mla | None) -> Node:
+        graph, options, tokens = self.graph, self.options, self.tokens
+        for node in filter(None, (query, value, key)):
+            graph.expand(node)
+        cells = options.window_cells(self.shape, layer.window) if layer.window else options.cells(self.shape)
+        where = self.device if options.cache_on_gpu else self.devices
+        key_cache, value_cache = graph.stored(where), graph.stored(where)
+        if key is not None:
+            graph.expand(graph.written(key_cache, graph.view(key), self.inputs.key_slots[layer.window]))
+        if value is not None:
+            graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
+        keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
+        width = mla.rank if mla else layer.value
+        value_width = layer.key if mla else layer.kv_heads * width
+        values = self._cached(
+            key_cache if mla else value_cache, value_width, cells, options.key_type if mla else options.value_type
+        )
+        mask = self.inputs.masks[layer.window]
+        seen = graph.view(query)
+        if options.flash:
+            heads = self._new(layer.heads * width, tokens, seen, keys, values, mask)
+            heads.row = 0
+        else:
+            heads = self._plain_attention(layer, (seen, keys, values, mask), cells, width)
+        if mla is not None:
+            heads = self._matmul(layer.heads * mla.value, graph.view(heads))
+        if mla is not None or not options.flash:
+            heads = self._new(layer.heads * (mla.value if mla else width), tokens, graph.view(heads))
+            if options.pinned and not options.flash and not options.cache_on_gpu:
+                heads.backend = self.devices
+        return graph.view(graph.expand(heads))
+
+    def _plain_attention(self, layer: Layer, nodes: tuple[Node, Node, Node, Node], cells: int, width: int) -> Node:
+        query, keys, values, mask = nodes
+        scores = self._new(cells * layer.heads, self.tokens, keys, query)
+        weights = self._new(cells * layer.heads, self.tokens, scores, mask, inplace=True)
+        if values.root is keys.root:  # compressed attention: V is a part of K and has to be turned first
+            turned = Node(row_bytes(self.options.key_type, width * cells) * self.streams, (values,))
+            return self._new(layer.heads * width, self.tokens, turned, weights)
+        return self._new(layer.heads * width, self.tokens, values, weights)
+
+    def _cached(self, cache: Node, width: int, cells: int, type_name: str) -> Node:
+        return self.graph.view(cache, row_bytes(type_name, width) * cells * self.streams)
+
+    def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
+            return self._delta_net(layer, normed, facts)
+        return self._state_space(layer, normed, facts)
+
+    def _states(self, values: int) -> Node:
+        """The recurrent states of all sequences; touching them first is what binds the work to their device."""
+        self.graph.expand(self.graph.written(self.graph.stored(self.device)))
+        rows = self._new(values, self.options.slots, self.graph.stored(self.device), self.inputs.states)
+        return self.graph.expand(rows)
+
+    def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
+        """The short convolution over the last tokens, whose tail is written back."""
+        graph, slots = self.graph, self.options.slots
+        states = self._states(layer.conv)
+        joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
+        graph.expand(graph.written(graph.stored(self.device), graph.view(joined, layer.conv * slots * F32)))
+        return self._new(width, self.tokens, self._new(width, self.tokens, joined), inplace=True)
+
+    def _state_space(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        graph, tokens, slots = self.graph, self.tokens, self.options.slots
+        width = facts.inner + 2 * facts.groups * facts.state
+        packed = self._matmul(facts.inner + width + facts.heads, normed)
+        mixed = self._convolution(layer, packed, width, facts)
+        steps = self._new(facts.heads, tokens, graph.view(packed))
+        scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
+        scan.backend = self.device
+        graph.expand(scan)
+        graph.expand(graph.written(graph.stored(self.device), graph.view(scan, layer.state * slots * F32)))
+        skipped = self._new(facts.inner, tokens, graph.view(mixed))
+        summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
+        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
+        if "ssm_norm" in self.shape.roles:
+            gated = self._norm(facts.inner, graph.view(gated))
+        return self._matmul(self.shape.hidden, graph.view(gated))
+
+    def _delta_net(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        graph, tokens, slots = self.graph, self.tokens, self.options.slots
+        keys = facts.groups * facts.state
+        width = facts.inner + 2 * keys
+        graph.expand(normed)
+        packed, gate = self._matmul(width, normed), self._matmul(facts.inner, normed)
+        beta, alpha = self._matmul(facts.heads, normed), self._matmul(facts.heads, normed)
+        mixed = self._convolution(layer, packed, width, facts)
+        state = self._states(layer.state)
+        query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
+        result = Node((facts.inner * tokens + layer.state * slots) * F32,
+                      (query, key, graph.view(mixed), alpha, beta, graph.view(state)))  # fmt: skip
+        graph.expand(graph.written(graph.stored(self.device), graph.view(result, layer.state * slots * F32)))
+        normal = self._norm(facts.inner, graph.view(result))
+        opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
+        product = self._new(facts.inner, tokens, normal, opened, inplace=True)
+        return self._matmul(self.shape.hidden, graph.view(product))

@@ -1,0 +1,137 @@
+"""The shape of a model: what of it costs memory, layer by layer, whoever wrote its files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """Bytes of one layer's weights, by how engines spread them.
+
+    ``split`` divides under tensor parallelism, ``kv`` (K and V projections) down to one KV head per rank,
+    ``copied`` (norms, router, compressed projections) does not divide, ``experts`` divides by experts too.
+    ``largest`` is the largest single tensor among them.
+    """
+
+    split: int = 0
+    kv: int = 0
+    copied: int = 0
+    experts: int = 0
+    largest: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.split + self.kv + self.copied + self.experts
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer. Zero means "has none".
+
+    ``key`` and ``value`` are the sizes cached per KV head and token: under MLA one head of the compressed
+    rank plus the rotary part, and no V. ``window`` is in tokens; ``chunked`` windows start anew at each
+    multiple. ``conv`` and ``state`` are recurrent values per sequence. ``indexer`` is the width of a sparse
+    attention index, per token. ``draft`` layers predict further tokens and idle unless asked to.
+    """
+
+    heads: int = 0
+    kv_heads: int = 0
+    key: int = 0
+    value: int = 0
+    window: int = 0
+    chunked: bool = False
+    shared_kv: bool = False
+    conv: int = 0
+    state: int = 0
+    indexer: int = 0
+    ff: int = 0
+    experts: int = 0
+    experts_used: int = 0
+    expert_ff: int = 0
+    shared_ff: int = 0
+    draft: bool = False
+    weights: LayerWeights = LayerWeights()
+
+    @property
+    def cached_width(self) -> int:
+        """Values cached per token, K and V together."""
+        return 0 if self.shared_kv else self.kv_heads * (self.key + self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Mla:
+    """Compressed attention: ``rank`` and ``rope`` are cached; heads are ``nope + rope`` and ``value`` wide."""
+
+    rank: int
+    rope: int
+    nope: int
+    value: int
+    query_rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """Sizes of state-space or linear attention layers, as ggml names them."""
+
+    inner: int = 0
+    state: int = 0
+    groups: int = 0
+    heads: int = 0
+    kernel: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model, as far as memory is concerned. Sizes are bytes unless they count something.
+
+    ``embedding`` is the token table, ``input_bytes`` everything that is looked up before the first layer (that
+    table included), ``output_bytes`` the head and final norms, without a tied copy. ``tower_bytes`` are image and
+    audio encoders within the same files. ``roles`` are the kinds of tensors its layers have, as GGUF names them.
+    ``assumptions`` say what was not proven by the files.
+    """
+
+    name: str
+    family: str
+    layers: tuple[Layer, ...]
+    hidden: int
+    vocab: int
+    context: int
+    embedding: int
+    input_bytes: int
+    output_bytes: int
+    tied: bool = False
+    causal: bool = True
+    pooled: bool = False
+    mla: Mla | None = None
+    recurrence: Recurrence | None = None
+    per_layer_input: int = 0
+    tower_bytes: int = 0
+    file_bytes: int = 0
+    parameters: int = 0
+    quantization: str = ""
+    types: Mapping[str, int] = field(default_factory=dict)
+    roles: frozenset[str] = frozenset()
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def trunk(self) -> tuple[Layer, ...]:
+        """The layers that answer, without those that only draft."""
+        return tuple(layer for layer in self.layers if not layer.draft)
+
+    @property
+    def weight_bytes(self) -> int:
+        """All weights as the files hold them, towers and draft layers included, a tied table once."""
+        layers = sum(layer.weights.total for layer in self.layers)
+        return layers + self.input_bytes + self.output_bytes + self.tower_bytes
+
+    @property
+    def heads(self) -> int:
+        return max((layer.heads for layer in self.layers), default=0)
+
+    @property
+    def recurrent(self) -> bool:
+        return any(layer.state for layer in self.layers)
+
+    @property
+    def window(self) -> int:
+        return max((layer.window for layer in self.layers), default=0)

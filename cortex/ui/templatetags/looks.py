@@ -1,0 +1,109 @@
+"""Small words of templates: icons, sizes, states, times."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django import template
+from django.conf import settings
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+GIB = 1024**3
+NOTHING = "\N{EN DASH}"
+ICONS = {
+    "serving": "check-circle",
+    "loading": "loader",
+    "fetching": "download",
+    "queued": "clock",
+    "draining": "drain",
+    "stopped": "stop-circle",
+    "failing": "alert",
+    "unknown": "question",
+}
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """A symbol of the sprite; told to screen readers only where it stands without a word."""
+    sprite = static("icons.svg")
+    if label:
+        return format_html(
+            '<svg class="icon" role="img" aria-label="{}"><use href="{}#{}"/></svg>', label, sprite, name
+        )
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', sprite, name)
+
+
+@register.simple_tag
+def state(phase: str) -> SafeString:
+    """A state: its icon and its word, never colour alone."""
+    return format_html('<span class="state" data-state="{}">{} {}</span>', phase, icon(ICONS[phase]), phase.title())
+
+
+@register.filter
+def gib(size: int | None) -> str:
+    """Bytes for eyes."""
+    if size is None:
+        return NOTHING
+    if size >= GIB / 10:
+        return f"{size / GIB:.1f} GiB"
+    return f"{size / 1024**2:.1f} MiB"
+
+
+@register.filter
+def tokens(count: int | None) -> str:
+    """A context's length, short where it is round."""
+    if count is None:
+        return "engine's"
+    return f"{count // 1024}k" if count >= 1024 and count % 1024 == 0 else f"{count:,}"
+
+
+@register.filter
+def took(span: timedelta) -> str:
+    """A span for eyes."""
+    seconds = span.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s" if minutes else f"{seconds}s"
+
+
+@register.filter
+def yesno_word(text: str) -> str:
+    """A boolean default as the form's other choices name it."""
+    return {"true": "on", "false": "off"}.get(text, text)
+
+
+@register.filter
+def unlocal(number: float) -> str:
+    """A number for SVG, whatever the language of the page."""
+    return f"{number:g}"
+
+
+@register.simple_tag
+def ago(at: datetime | None, style: str = "ago") -> SafeString:
+    """A time that keeps itself relative in the browser; absolute without it, and on hover."""
+    if at is None:
+        return SafeString(NOTHING)
+    return format_html(
+        '<time-ago hx-morph-skip-children data-style="{}" datetime="{}" title="{} UTC">{}</time-ago>',
+        style,
+        at.isoformat(),
+        f"{at:%Y-%m-%d %H:%M:%S}",
+        f"{at:%Y-%m-%d %H:%M}",
+    )
+
+
+class Surroundings(NamedTuple):
+    """What every page knows of the installation."""
+
+    pretend: bool
+    gateway: str
+
+
+@register.simple_tag
+def surroundings() -> Surroundings:
+    return Surroundings(pretend=settings.PRETEND, gateway=settings.ENV.cortex_gateway_url.rstrip("/"))

@@ -1,0 +1,40 @@
+"""One model: how it is, how it got there, what it says, and a place to try it."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+
+from cortex.catalog.models import Model
+from cortex.fleet.models import Attempt
+from cortex.ui import story
+from cortex.ui.answers import live
+from cortex.ui.gate import signed_in
+from cortex.ui.rows import Row, rows
+
+LATEST = 10
+
+
+@signed_in
+def model(request: HttpRequest, name: str) -> HttpResponseBase:
+    """The page, or the part of it that lives."""
+    row = next(iter(rows(Model.objects.declared().filter(name=name))), None)
+    if row is None:
+        raise Http404(f"There is no model named {name!r}. It may have been deleted.")
+    return live(request, "ui/model.html", "ui/parts/model.html", _context(row))
+
+
+def _context(row: Row) -> dict[str, Any]:
+    attempt = story.present(row)
+    past = Attempt.objects.filter(replica__model=row.model).exclude(ended_at=None).select_related("replica")
+    return {
+        "row": row,
+        "attempt": attempt,
+        "steps": story.steps(attempt) if attempt else [],
+        "past": past.order_by("-queued_at")[:LATEST],
+        "orders": row.model.orders.all()[:LATEST],
+        "command": story.command(attempt),
+        "snippets": story.snippets(row.model.name, settings.ENV.cortex_gateway_url.rstrip("/")),
+        "options": sorted(row.model.options.items()),
+    }

@@ -1,0 +1,127 @@
+"""Records llama.cpp's own memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [MODELS_FOLDER]."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tools.plans.dense_models import dense_models
+from tools.plans.layouts import Model
+from tools.plans.sparse import write_sparse
+from tools.plans.sparse_models import sparse_models
+
+FIRST_PORT = 50151
+ROW = re.compile(r"\|\s+- (?P<name>\S+).*?=\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)\)? [+|]")
+HOST = re.compile(r"\|\s+- (?P<name>\S+)\s+\|\s+\d+ =\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)")
+BUILD = re.compile(r"^version: (.+)$", re.MULTILINE)
+PLANS: tuple[tuple[int, str], ...] = (
+    (1, "-c 8192 -fa on -ngl 999"),
+    (1, "-c 32768 -np 4 -fa on -ub 1024 -ctk q8_0 -ctv q8_0 -ngl 999"),
+    (1, "-c 4096 -fa off -ngl 999"),
+    (2, "-c 16384 -fa on -ngl 999 -ts 3,1"),
+    (2, "-c 8192 -np 2 -fa off -ub 256 -ngl 999 -ts 1,2"),
+    (1, "-c 8192 -fa on -ngl {half}"),
+    (4, "-c 65536 -np 8 -fa on -ub 2048 -b 2048 -ngl 999 -ts 4,3,2,1"),
+    (3, "-c 12288 -fa auto -ctk q4_0 -ctv f16 -ngl {most} -ts 1,1,2"),
+    (1, "-c 131072 -fa on -ub 128 -nkvo -ngl 999"),
+)
+
+
+def models() -> list[Model]:
+    return dense_models() + sparse_models()
+
+
+def arguments(model: Model, plan: str) -> list[str]:
+    layers = model.number("block_count")
+    return plan.format(half=layers // 2, most=layers - 3).split()
+
+
+@contextmanager
+def servers(folder: Path, count: int) -> Iterator[list[str]]:
+    """Loopback processes that stand in for GPUs."""
+    addresses = [f"127.0.0.1:{FIRST_PORT + number}" for number in range(count)]
+    running = [
+        subprocess.Popen(
+            [folder / "ggml-rpc-server", "-H", "127.0.0.1", "-p", address.split(":")[1]],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for address in addresses
+    ]
+    time.sleep(1)
+    try:
+        yield addresses
+    finally:
+        for process in running:
+            process.terminate()
+            process.wait()
+
+
+def plan(folder: Path, gguf: Path, args: list[str], devices: list[str]) -> dict[str, object] | str:
+    """One row, or why llama.cpp made no plan."""
+    command = [
+        str(folder / "llama-fit-params"),
+        "-m",
+        str(gguf),
+        *args,
+        "--rpc",
+        ",".join(devices),
+        "-fitp",
+        "on",
+        "-lv",
+        "4",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    text = run.stdout + run.stderr
+    rows = [match.groupdict() for match in ROW.finditer(text) if match["name"].startswith("RPC")]
+    hosts = [match.groupdict() for match in HOST.finditer(text)]
+    if len(rows) != len(devices):
+        errors = [line for line in text.splitlines() if " E " in line or "error" in line]
+        return errors[0] if errors else f"exit code {run.returncode}"
+    parts = ("model", "context", "compute")
+    return {
+        "gguf": gguf.name,
+        "args": args,
+        "devices": [{part: int(row[part]) for part in parts} for row in rows],
+        "host": {part: sum(int(row[part]) for row in hosts) for part in parts},
+    }
+
+
+def build(folder: Path) -> str:
+    run = subprocess.run([folder / "llama-fit-params", "--version"], capture_output=True, text=True, check=True)
+    match = BUILD.search(run.stdout + run.stderr)
+    return match[1] if match else "unknown"
+
+
+def record(folder: Path, out: Path, kept: Path) -> None:
+    """Writes one JSON line for each plan; models' files stay in ``kept`` and are written once."""
+    version, most = build(folder), max(count for count, _ in PLANS)
+    with servers(folder, most) as devices, out.open("w") as file:
+        for model in models():
+            gguf = kept / f"{model.name}.gguf"
+            if not gguf.exists():
+                write_sparse(gguf, model.family, model.header(), model.layout)
+            for count, wish in PLANS:
+                row = plan(folder, gguf, arguments(model, wish), devices[:count])
+                if isinstance(row, str):
+                    print(f"{model.name}: {wish}: {row}", file=sys.stderr)
+                else:
+                    file.write(json.dumps(row | {"build": version}, separators=(",", ":")) + "\n")
+
+
+def main() -> None:
+    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
+    if len(sys.argv) > 3:
+        record(folder, out, Path(sys.argv[3]))
+        return
+    with tempfile.TemporaryDirectory() as kept:
+        record(folder, out, Path(kept))
+
+
+if __name__ == "__main__":
+    main()
