@@ -57,7 +57,9 @@ def judge(replica: Replica, container: Container | None, health: Health | None) 
         )
     match container.state:
         case State.EXITED:
-            return Seen(Observed.EXITED, replica.reason, container)
+            by_us = before in (Observed.STOPPING, Observed.EXITED)
+            reason = replica.reason if by_us else f"It ended with exit status {container.exit_code}."
+            return Seen(Observed.EXITED, reason, container)
         case State.CREATED:
             return _never_started(replica, container)
         case State.PAUSED:
