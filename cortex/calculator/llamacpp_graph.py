@@ -42,7 +42,7 @@ class LlamaGraph(Mixers):
         place = self.placement.layers[index]
         self.device = self.devices if place == HOST else place
         normed = self._norm(shape.hidden, entry)
-        mixed = self._mix(layer, normed)
+        mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed
         if last and shape.family not in LATE_ROWS:
             tokens = self.outputs

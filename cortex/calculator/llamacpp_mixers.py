@@ -13,13 +13,14 @@ UNTURNED = frozenset({"cohere2", "llama4"})  # their full layers have no rotary 
 class Mixers(Blocks):
     """The token mixers of all families."""
 
-    def _mix(self, layer: Layer, normed: Node) -> Node:
+    def _mix(self, layer: Layer, entry: Node, normed: Node) -> Node:
         shape = self.shape
         if layer.state and shape.recurrence is not None:
-            mixed = self._recurrent(layer, normed, shape.recurrence)
             if not layer.kv_heads:
-                return mixed
-            return self._new(shape.hidden, self.tokens, self._attention(layer, normed), mixed, inplace=True)
+                return self._recurrent(layer, normed, shape.recurrence)
+            attended = self._attention(layer, normed)
+            mixed = self._recurrent(layer, self._norm(shape.hidden, entry), shape.recurrence)
+            return self._new(shape.hidden, self.tokens, attended, mixed, inplace=True)
         if shape.mla is not None and layer.kv_heads:
             return self._compressed_attention(layer, normed, shape.mla)
         if layer.kv_heads:
@@ -129,19 +130,21 @@ class Mixers(Blocks):
         states = self._states(layer.conv)
         joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
         graph.expand(graph.written(graph.stored(self.device), graph.view(joined, layer.conv * slots * F32)))
-        return self._new(width, self.tokens, self._new(width, self.tokens, joined), inplace=True)
+        convolved = self._new(width, self.tokens, joined, backend=self.device)
+        return self._new(width, self.tokens, convolved, inplace=True)
 
     def _state_space(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         graph, tokens, slots = self.graph, self.tokens, self.options.slots
         width = facts.inner + 2 * facts.groups * facts.state
         packed = self._matmul(facts.inner + width + facts.heads, normed)
         mixed = self._convolution(layer, packed, width, facts)
-        steps = self._new(facts.heads, tokens, graph.view(packed))
+        apart = self._new(facts.heads, tokens, graph.view(packed))
+        steps = self._new(facts.heads, tokens, apart, inplace=True, backend=self.device)
         scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
         scan.backend = self.device
         graph.expand(scan)
         graph.expand(graph.written(graph.stored(self.device), graph.view(scan, layer.state * slots * F32)))
-        skipped = self._new(facts.inner, tokens, graph.view(mixed))
+        skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
         gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
         if "ssm_norm" in self.shape.roles:
