@@ -16,7 +16,7 @@ FILE_BITS = {
     "Q4_K_M": 4.87, "Q4_K_S": 4.6, "Q5_K_M": 5.7, "Q6_K": 6.57, "Q8_0": 8.5, "Q8": 8.5, "IQ4_XS": 4.3, "F16": 16.0,
 }  # fmt: skip
 EMBEDDING_BITS = {"Q4_0": 8.5, "Q6_K_L": 8.5}
-UNPROVEN = ("awq", "gptq", "int4", "bnb", "nvfp4", "autoround")
+UNPROVEN = ("awq", "gptq", "int4", "bnb", "nvfp4", "autoround", "unsloth")
 
 
 class MissingFact(Exception):
@@ -200,12 +200,13 @@ def llama_options(row: Row) -> LlamaOptions:
         split=tuple(float(share) for share in split) if isinstance(split, list) else (),
         unified=config.get("kv_unified") is True,
         whole_window=config.get("swa_full") is True,
-        outputs=1 if row.number("measured", "compute_mib") is None and _few_outputs(row) else None,
+        outputs=1 if few_outputs(row) else None,
         pipelined=row.number("config", "n_copies") == 4,
+        wide_mask=row.engine.startswith("ik_llama"),
     )
 
 
-def _few_outputs(row: Row) -> bool:
+def few_outputs(row: Row) -> bool:
     """Builds from mid-2026 size logits for the tokens that are sampled, not for a whole batch."""
     version = str(row.row.get("engine_version", ""))
     build = re.match(r"b(\d+)", version)
@@ -237,7 +238,8 @@ def file_weights(row: Row) -> float:
     if known:
         return float(known[1].replace(",", ""))
     params = row.need("hyperparams", "params_b") * 1e9
-    name = f"{row.model} {row.part('config').get('file_type', '')}".replace("Q4_K - Medium", "Q4_K_M")
+    model = row.model.split("(")[0]  # what follows in brackets is where a fact was read, not the file's type
+    name = f"{model} {row.part('config').get('file_type', '')}".replace("Q4_K - Medium", "Q4_K_M")
     table = row.count("hidden") * row.count("vocab")
     if "UD-" in name:
         raise MissingFact("the mix of tensor types")

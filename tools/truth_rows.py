@@ -10,7 +10,16 @@ from cortex.calculator.memory import OVERHEAD, Card, activation_bytes, graph_byt
 from cortex.calculator.serving import ServeOptions, concurrency, kinds_of, pool_of, tokens_held
 from cortex.calculator.shape import Shape
 from cortex.calculator.weights import tiled_experts
-from tools.truth_facts import UNPROVEN, MissingFact, Row, file_weights, llama_options, serve_options, shape_of
+from tools.truth_facts import (
+    UNPROVEN,
+    MissingFact,
+    Row,
+    few_outputs,
+    file_weights,
+    llama_options,
+    serve_options,
+    shape_of,
+)
 
 GIB, MIB = 1 << 30, 1 << 20
 SERVED_CONTEXT = 0.65 * GIB  # CUDA context of a Python engine
@@ -120,7 +129,7 @@ def _missing(fact: str) -> float:
 def _rank_weights(row: Row, options: ServeOptions) -> float:
     """Bytes of weights per rank: parameters at their width, 4-bit experts at the size kernels want them."""
     params, name = row.need("hyperparams", "params_b") * 1e9, row.model.lower()
-    kind = f"{name} {row.part('config').get('quant', '')}".lower()
+    kind = f"{name} {row.part('config').get('quant', '')} {row.row.get('engine_version', '')}".lower()
     if any(word in kind for word in UNPROVEN):
         raise MissingFact("which tensors are quantized, and how")
     ranks = max(options.tensor, _cards(row) if options.experts_apart else 0)
@@ -235,8 +244,11 @@ def _compute(row: Row, shape: Shape, options: LlamaOptions) -> Iterator[Answer]:
     if not shape.hidden or not shape.vocab:
         yield Missing("compute", "hyperparams.hidden")
         return
-    if asked is None and float(min(measured.values())) < 64:
+    if few_outputs(row):
         options = replace(options, outputs=options.slots)
+        if row.number("config", "n_ubatch") is None:
+            yield Missing("compute", "config.n_ubatch")
+            return
     caches = row.part("measured").get("kv_mib")
     devices = [key for key in caches if key.startswith("CUDA")] if isinstance(caches, dict) else ["CUDA0"]
     count = max(len(devices), max(measured) + 1)

@@ -7,6 +7,7 @@ from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F32, Blocks
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
+GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
 UNTURNED = frozenset({"cohere2", "llama4"})  # their full layers have no rotary positions
 
 
@@ -30,11 +31,16 @@ class Mixers(Blocks):
     def _attention(self, layer: Layer, normed: Node) -> Node:
         tokens, roles = self.tokens, self.shape.roles
         query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
+        gate: Node | None = None
         if "attn_qkv" in roles and "attn_q" not in roles:
             fused = self._matmul(query + key + value, normed)
             parts = [self.graph.view(fused, width * tokens * F32, row=width) for width in (query, key, value)]
         else:
-            parts = [self.graph.view(self._matmul(width, normed)) for width in (query, key, value)]
+            gated = 2 if self.shape.family in GATED else 1
+            whole = self._matmul(query * gated, normed)
+            parts = [self.graph.view(whole, query * tokens * F32, row=query)]
+            parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
+            gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
         if "attn_q_norm" in roles:
             parts[0], parts[1] = self._norm(query, parts[0]), self._norm(key, parts[1])
         turned = parts[:2]
@@ -44,6 +50,9 @@ class Mixers(Blocks):
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
         heads = self._rotate([heads], "value_type", layer.value)[0]
+        if gate is not None:
+            opened = self._new(query, tokens, gate, inplace=True)
+            heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
 
     def _rotate(self, nodes: Sequence[Node], kind: str, size: int) -> list[Node]:
@@ -86,7 +95,7 @@ class Mixers(Blocks):
         values = self._cached(
             key_cache if mla else value_cache, value_width, cells, options.key_type if mla else options.value_type
         )
-        mask = self.inputs.masks[layer.window]
+        mask = self._mask(layer.window)
         seen = graph.view(query)
         if options.flash:
             heads = self._new(layer.heads * width, tokens, seen, keys, values, mask)
@@ -100,6 +109,15 @@ class Mixers(Blocks):
             if options.pinned and not options.flash and not options.cache_on_gpu:
                 heads.backend = self.devices
         return graph.view(graph.expand(heads))
+
+    def _mask(self, window: int) -> Node:
+        mask = self.inputs.masks[window]
+        if not self.options.wide_mask or not self.options.flash:
+            return mask
+        key = (window, self.device)
+        if key not in self.inputs.narrowed:
+            self.inputs.narrowed[key] = Node(mask.size // 2, (mask,))
+        return self.inputs.narrowed[key]
 
     def _plain_attention(self, layer: Layer, nodes: tuple[Node, Node, Node, Node], cells: int, width: int) -> Node:
         query, keys, values, mask = nodes

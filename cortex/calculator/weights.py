@@ -60,4 +60,5 @@ def plain_weights(hidden: int, layer: Layer, width: float) -> LayerWeights:
         kv=int(hidden * (keys + values) * width),
         copied=int((2 * hidden + layer.experts * hidden) * 2),
         experts=int(3 * hidden * layer.expert_ff * layer.experts * width),
+        largest=int(hidden * max(layer.ff, layer.expert_ff * layer.experts) * width),
     )
