@@ -128,10 +128,11 @@ class Blocks:
         inner = self._new(layer.expert_ff * used, tokens, gate, up)
         down = self._matmul(hidden * used, inner, tokens, weight, chosen)
         weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
+        graph.expand(weighed)
         parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]
         total = parts[0]
         for part in parts[1:]:
-            total = self._new(hidden, tokens, total, part, inplace=True)
+            total = graph.expand(self._new(hidden, tokens, total, part, inplace=True))
         if used == 1:
             total = self._new(hidden, tokens, total)
         if layer.shared_ff:

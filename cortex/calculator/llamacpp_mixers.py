@@ -46,6 +46,8 @@ class Mixers(Blocks):
         turned = parts[:2]
         if layer.window or self.shape.family not in UNTURNED:
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
+        elif self.shape.family == "llama4":
+            turned[0] = self._new(query, tokens, parts[0], inplace=True)
         parts = [*self._rotate(turned, "key_type", layer.key), *self._rotate(parts[2:], "value_type", layer.value)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
@@ -138,16 +140,19 @@ class Mixers(Blocks):
 
     def _states(self, values: int) -> Node:
         """The recurrent states of all sequences; touching them first is what binds the work to their device."""
-        self.graph.expand(self.graph.written(self.graph.stored(self.device)))
-        rows = self._new(values, self.options.slots, self.graph.stored(self.device), self.inputs.states)
+        self.graph.expand(self.graph.written(self._state_store()))
+        rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
         return self.graph.expand(rows)
+
+    def _state_store(self) -> Node:
+        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices)
 
     def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
         """The short convolution over the last tokens, whose tail is written back."""
         graph, slots = self.graph, self.options.slots
         states = self._states(layer.conv)
         joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
-        graph.expand(graph.written(graph.stored(self.device), graph.view(joined, layer.conv * slots * F32)))
+        graph.expand(graph.written(self._state_store(), graph.view(joined, layer.conv * slots * F32)))
         convolved = self._new(width, self.tokens, joined, backend=self.device)
         return self._new(width, self.tokens, convolved, inplace=True)
 
@@ -161,7 +166,7 @@ class Mixers(Blocks):
         scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
         scan.backend = self.device
         graph.expand(scan)
-        graph.expand(graph.written(graph.stored(self.device), graph.view(scan, layer.state * slots * F32)))
+        graph.expand(graph.written(self._state_store(), graph.view(scan, layer.state * slots * F32)))
         skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
         gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
@@ -181,7 +186,7 @@ class Mixers(Blocks):
         query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
         result = Node((facts.inner * tokens + layer.state * slots) * F32,
                       (query, key, graph.view(mixed), alpha, beta, graph.view(state)))  # fmt: skip
-        graph.expand(graph.written(graph.stored(self.device), graph.view(result, layer.state * slots * F32)))
+        graph.expand(graph.written(self._state_store(), graph.view(result, layer.state * slots * F32)))
         normal = self._norm(facts.inner, graph.view(result))
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)
