@@ -34,6 +34,9 @@ class Environment(BaseSettings):
     cortex_web_url: str = Field("http://localhost:8000", description="Where people open the UI.")
     cortex_gateway_url: str = Field("http://localhost:8001", description="Where programs reach the models.")
     cortex_gateway_inside_url: str = Field("", description="The gateway as the web process sees it, if not so.")
+    cortex_gateway_body_limit: int = Field(
+        64 << 20, ge=1024, description="Largest request the gateway takes, in bytes."
+    )
     cortex_samples_gpus: bool = Field(True, description="Whether the agent samples GPUs; else `serve gpus` does.")
     cortex_hub_url: str = Field("https://huggingface.co", description="Hub that repositories are fetched from.")
     cortex_hub_token_file: Path | None = Field(None, description="File with the hub token, for gated models.")

@@ -36,6 +36,13 @@ class Whole:
             raise AssertionError(f"compose {' '.join(words)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
         return done.stdout
 
+    def up(self, *services: str) -> None:
+        """Start these and what they wait for; a failure is told with the last words of all."""
+        try:
+            self.compose("up", "--detach", "--no-build", *services)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.compose('logs', '--tail', '20', check=False)}") from None
+
     def manage(self, *words: str) -> str:
         """What manage.py prints in the worker."""
         return self.compose("exec", "-T", "worker", "with-docker", "python", "manage.py", *words)

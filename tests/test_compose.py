@@ -119,7 +119,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     system = prepare(models, web=free_port(), gateway=free_port())
     system.end(MODEL)
     try:
-        system.compose("up", "--detach", "--no-build", "worker", "agent", "beat")
+        system.up("worker", "agent", "beat")
         yield system
     finally:
         system.end(MODEL)

@@ -75,6 +75,7 @@ class _Supervisor:
             signal.signal(number, lambda *_: self._stop.set())
         (self._state / "log").mkdir(exist_ok=True)
         (self._home / "models").mkdir(parents=True, exist_ok=True)
+        Path("staticfiles").mkdir(exist_ok=True)  # or WhiteNoise complains; the finders serve what is here
         try:
             environment = self._prepare()
             running = system.Running(

@@ -40,8 +40,8 @@ class Field:
     def limits(self) -> str:
         """Its bounds, in words."""
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}."
-        return f"At least {self.low:g}." if self.low else ""
+            return f"{self.low:,} to {self.high:,}."
+        return f"At least {self.low:,}." if self.low else ""
 
     @property
     def is_long(self) -> bool:

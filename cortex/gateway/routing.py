@@ -1,0 +1,147 @@
+"""Which replica answers for which model: a table in memory, read every second, kept when the database is away."""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import Error as DatabaseFault
+
+from cortex.catalog.models import Model
+from cortex.fleet.models import Replica
+from cortex.fleet.states import Phase
+from cortex.fleet.status import status
+from cortex.gateway.openai import Fault
+
+logger = logging.getLogger("cortex.gateway")
+
+REFRESH_EVERY = 1.0
+AVOIDED_FOR = 3.0
+COMING = {Phase.QUEUED: 5, Phase.FETCHING: 15, Phase.LOADING: 5, Phase.FAILING: 10, Phase.UNKNOWN: 10}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A model as the gateway sees it. `replicas` are the addresses of those that serve; `created` is Unix time."""
+
+    name: str
+    served_name: str
+    created: int
+    replicas: tuple[str, ...]
+    phase: Phase
+    reason: str
+
+
+Table = Mapping[str, Route]
+
+
+def load() -> Table:
+    """The table as the database has it. Raises django.db.Error."""
+    addresses = defaultdict(list)
+    for model_id, address in Replica.objects.serving().values_list("model_id", "address"):
+        addresses[model_id].append(address)
+    models = list(Model.objects.declared())
+    others: dict[int, list[Replica]] = defaultdict(list)
+    silent = [model.id for model in models if model.id not in addresses]
+    for replica in Replica.objects.filter(model__in=silent).select_related("model"):
+        others[replica.model_id].append(replica)
+    return {model.name: _route(model, addresses[model.id], others[model.id]) for model in models}
+
+
+def _route(model: Model, addresses: list[str], replicas: list[Replica]) -> Route:
+    phase, reason = Phase.SERVING, ""
+    if not addresses:
+        seen = status(model, replicas)
+        phase, reason = seen.phase, seen.reason
+    return Route(model.name, model.name, int(model.created_at.timestamp()), tuple(addresses), phase, reason)
+
+
+class Router:
+    """The table, and how busy each replica is with requests of this process."""
+
+    def __init__(self, load: Callable[[], Table], threads: Executor) -> None:
+        self._load, self._threads = load, threads
+        self._table: Table = {}
+        self._busy: Counter[str] = Counter()
+        self._avoided: dict[str, float] = {}
+        self.loaded_at: float | None = None
+        self.trouble = ""
+
+    async def refresh(self) -> None:
+        """Read the table anew; the last good one stays in force when the database is away."""
+        try:
+            self._table = await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
+        except DatabaseFault as error:
+            if not self.trouble:
+                logger.warning("The database does not answer; the routes of %s stay in force. %s", self.age(), error)
+            self.trouble = "The database does not answer."
+            return
+        if self.trouble:
+            logger.warning("The database answers again; routes are fresh.")
+        self.trouble, self.loaded_at = "", time.monotonic()
+        now = time.monotonic()
+        self._avoided = {address: until for address, until in self._avoided.items() if until > now}
+
+    def age(self) -> str:
+        """How old the table is, in words."""
+        return "nobody yet" if self.loaded_at is None else f"{time.monotonic() - self.loaded_at:.0f} s ago"
+
+    def serving(self) -> list[Route]:
+        return [route for route in self._table.values() if route.replicas]
+
+    def find(self, name: str) -> Route:
+        """The route to a model that serves. Raises Fault: it does not exist, or it does not serve now and why."""
+        route = self._table.get(name)
+        if route is None:
+            raise self._unknown(name)
+        if not route.replicas:
+            raise _not_serving(route)
+        return route
+
+    def choose(self, route: Route, without: Collection[str] = ()) -> str | None:
+        """The least busy of its replicas, those that failed a moment ago last; None when all are in `without`."""
+        left = [address for address in route.replicas if address not in without]
+        if len(left) < 2:
+            return left[0] if left else None
+        now = time.monotonic()
+        random.shuffle(left)  # many processes count for themselves: ties must not all go to the first
+        return min(left, key=lambda address: (self._avoided.get(address, 0) > now, self._busy[address]))
+
+    def avoid(self, address: str) -> None:
+        """It failed. A replica that fails at once is never busy, and would otherwise draw every request."""
+        self._avoided[address] = time.monotonic() + AVOIDED_FOR
+
+    @contextmanager
+    def busy(self, address: str) -> Iterator[None]:
+        self._busy[address] += 1
+        try:
+            yield
+        finally:
+            self._busy[address] -= 1
+            if not self._busy[address]:
+                del self._busy[address]
+
+    def load_of(self, address: str) -> int:
+        return self._busy[address]
+
+    def _unknown(self, name: str) -> Fault:
+        if self.loaded_at is None:
+            message = "The gateway has not read yet which models there are: the database does not answer."
+            return Fault(503, "starting", message, seconds=5)
+        names = ", ".join(sorted(route.name for route in self.serving())) or "none at this moment"
+        old = f" (As of {self.age()}: the database does not answer.)" if self.trouble else ""
+        message = f"There is no model named {name[:100]!r}. Models that serve: {names}.{old}"
+        return Fault(404, "model_not_found", message, param="model")
+
+
+def _not_serving(route: Route) -> Fault:
+    seconds = COMING.get(route.phase)
+    remedy = "Try again in a while." if seconds else "Somebody has to start it first."
+    code = "model_loading" if seconds else "model_not_running"
+    message = f"The model {route.name!r} exists, but does not serve now: it is {route.phase}. {route.reason} {remedy}"
+    return Fault(503, code, message, param="model", seconds=seconds, again=None if seconds else False)

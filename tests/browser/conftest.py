@@ -1,0 +1,106 @@
+"""The real web process, a real browser, and a page that fails its test on any complaint of the browser."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from django.conf import settings
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from cortex.access.models import Person, Role
+from tools import services
+
+ROOT = Path(__file__).parent.parent.parent
+CHROMIUM = os.environ.get("CORTEX_CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+STARTS_WITHIN = 30.0
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's sync API runs a loop in this thread
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def web_url(django_db_setup: None, postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The web process under gunicorn, on the tests' own database and broker."""
+    port = services.free_port()
+    url = f"http://127.0.0.1:{port}"
+    name = settings.DATABASES["default"]["NAME"]
+    environment = {
+        **os.environ,
+        "DATABASE_URL": postgres_url.replace("/postgres?", f"/{name}?"),
+        "BROKER_URL": redis_url,
+        "CORTEX_WEB_URL": url,
+        "CORTEX_RUNTIME": "pretend",
+        "DJANGO_SETTINGS_MODULE": "cortex.settings",
+    }
+    command = [sys.executable, "-m", "gunicorn", "cortex.asgi:application", "--worker-class", "asgi"]
+    log = tmp_path_factory.mktemp("web") / "log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [*command, "--bind", f"127.0.0.1:{port}", "--workers", "1"], cwd=ROOT, env=environment, stdout=sink, stderr=sink
+        )
+    _wait(url, process, log)
+    yield url
+    if os.environ.get("SHOWLOG"): print(log.read_text()[-6000:], postgres_url, environment["DATABASE_URL"])
+    process.terminate()
+    process.wait(15)
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urlopen(f"{url}/static/favicon.svg", timeout=2).close()
+        except URLError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"The web process did not come up:\n{log.read_text()}")
+
+
+@pytest.fixture
+def context(browser: Browser, web_url: str, transactional_db: None) -> Iterator[BrowserContext]:
+    """A fresh window, wide."""
+    made = browser.new_context(base_url=web_url, viewport={"width": 1280, "height": 860})
+    made.set_default_timeout(8000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page. Any error, warning or broken rule of the content policy that the browser tells fails the test."""
+    complaints: list[str] = []
+    made = context.new_page()
+    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    made.expected = complaints  # type: ignore[attr-defined]
+    yield made
+    assert not complaints, complaints
+
+
+@pytest.fixture
+def admin(transactional_db: None) -> Person:
+    """An administrator whose password the pages know."""
+    return Person.objects.create_user(username="alice", password="alice's password", role=Role.ADMIN)

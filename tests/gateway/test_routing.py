@@ -1,0 +1,133 @@
+"""The least busy replica that did not just fail; a table that outlasts the database and says how old it is."""
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from django.db import OperationalError
+
+from cortex.catalog.models import Model
+from cortex.fleet.models import Replica
+from cortex.fleet.states import Observed, Phase
+from cortex.gateway import routing
+from cortex.gateway.openai import Fault
+from cortex.gateway.routing import Route, Router, Table
+
+PAIR = Route("pair", "pair", 0, ("a:1", "b:1"), Phase.SERVING, "")
+
+
+class Tables:
+    def __init__(self) -> None:
+        self.table: Table = {"pair": PAIR}
+        self.away = False
+
+    def load(self) -> Table:
+        if self.away:
+            raise OperationalError("gone")
+        return self.table
+
+
+@pytest.fixture
+def tables() -> Tables:
+    return Tables()
+
+
+@pytest.fixture
+def router(tables: Tables) -> Iterator[Router]:
+    with ThreadPoolExecutor(1) as threads:
+        yield Router(tables.load, threads)
+
+
+def test_the_least_busy_replica_is_chosen(router: Router) -> None:
+    with router.busy("a:1"):
+        assert {router.choose(PAIR) for _ in range(20)} == {"b:1"}
+        with router.busy("b:1"), router.busy("b:1"):
+            assert {router.choose(PAIR) for _ in range(20)} == {"a:1"}
+
+
+def test_ties_are_spread(router: Router) -> None:
+    assert len(Counter(router.choose(PAIR) for _ in range(100))) == 2
+
+
+def test_a_replica_that_just_failed_comes_last_but_is_better_than_none(router: Router) -> None:
+    router.avoid("a:1")
+    with router.busy("b:1"):
+        assert {router.choose(PAIR) for _ in range(20)} == {"b:1"}
+    assert router.choose(PAIR, ["b:1"]) == "a:1"
+    assert router.choose(PAIR, ["a:1", "b:1"]) is None
+
+
+def test_a_failed_replica_gets_requests_again_after_a_while(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    router.avoid("a:1")
+    monkeypatch.setattr("cortex.gateway.routing.time", SimpleNamespace(monotonic=lambda: 1e12))
+    with router.busy("b:1"):
+        assert router.choose(PAIR) == "a:1"
+
+
+def test_a_request_that_ended_is_not_counted(router: Router) -> None:
+    with pytest.raises(ValueError, match="x"), router.busy("a:1"):
+        raise ValueError("x")
+    assert router.load_of("a:1") == 0
+
+
+async def test_the_last_good_table_outlasts_the_database_and_says_so(router: Router, tables: Tables) -> None:
+    await router.refresh()
+    tables.away = True
+    await router.refresh()
+    assert router.find("pair") is PAIR
+    assert router.trouble
+    with pytest.raises(Fault, match=r"As of \d+ s ago: the database does not answer") as caught:
+        router.find("nope")
+    assert caught.value.code == "model_not_found"
+    tables.away = False
+    await router.refresh()
+    assert not router.trouble
+
+
+async def test_a_gateway_that_never_read_a_table_denies_nothing(router: Router, tables: Tables) -> None:
+    tables.away = True
+    await router.refresh()
+    with pytest.raises(Fault, match="has not read yet") as caught:
+        router.find("pair")
+    assert (caught.value.status, caught.value.code) == (503, "starting")
+
+
+@pytest.mark.django_db
+def test_the_table_holds_who_serves_and_why_others_do_not() -> None:
+    for name, desired in (("on", "running"), ("off", "stopped"), ("new", "running"), ("gone", "running")):
+        Model.objects.create(name=name, engine="vllm", path=name, desired=desired, replicas=2)
+    on, off, gone = (Model.objects.get(name=name) for name in ("on", "off", "gone"))
+    Replica.objects.create(model=on, slot=0, observed=Observed.READY, address="h:1")
+    Replica.objects.create(model=on, slot=1, observed=Observed.LOADING, reason="Weights.")
+    Replica.objects.create(model=off, slot=0, observed=Observed.READY, address="h:2")
+    Replica.objects.create(model=gone, slot=0, observed=Observed.READY, address="h:3")
+    gone.removed_at = gone.created_at
+    gone.save()
+    table = routing.load()
+    assert {name: (route.replicas, route.phase) for name, route in table.items()} == {
+        "on": (("h:1",), Phase.SERVING),
+        "off": ((), Phase.DRAINING),
+        "new": ((), Phase.QUEUED),
+    }
+    assert "loop" in table["new"].reason
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "again"),
+    [
+        (Phase.LOADING, "model_loading", None),
+        (Phase.FAILING, "model_loading", None),
+        (Phase.STOPPED, "model_not_running", False),
+    ],
+)
+async def test_a_model_that_does_not_serve_says_why(
+    router: Router, tables: Tables, phase: Phase, code: str, again: bool | None
+) -> None:
+    tables.table = {"m": Route("m", "m", 0, (), phase, "Because.")}
+    await router.refresh()
+    with pytest.raises(Fault, match="Because") as caught:
+        router.find("m")
+    fault = caught.value
+    assert (fault.status, fault.code, fault.again, fault.seconds is None) == (503, code, again, again is False)
