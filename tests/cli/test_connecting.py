@@ -15,7 +15,6 @@ from tests.conftest import key_of
 
 def test_help_documents_the_exit_codes(run: Run) -> None:
     shown = run("--help")
-    import traceback; traceback.print_exception(*shown.exc_info)
     assert shown.exit_code == 0
     assert "3 not found, 4 timeout, 5 refused" in " ".join(shown.stdout.split())
 
