@@ -105,16 +105,10 @@ def web_url(
         "CORTEX_RUNTIME": "pretend",
         "DJANGO_SETTINGS_MODULE": "cortex.settings",
     }
-    command = [sys.executable, "-m", "gunicorn", "cortex.asgi:application", "--worker-class", "asgi"]
+    command = [sys.executable, "-m", "gunicorn", "cortex.asgi:application", "-k", "asgi", "-b", f"127.0.0.1:{port}"]
     log = tmp_path_factory.mktemp("web") / "log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [*command, "--bind", f"127.0.0.1:{port}", "--workers", "1"],
-            cwd=ROOT,
-            env=environment,
-            stdout=sink,
-            stderr=sink,
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
     _wait(url, process, log)
     yield url
     process.terminate()

@@ -143,3 +143,16 @@ def test_a_key_is_shown_once(page: Page, admin: Person) -> None:
     page.goto("/keys")
     expect(page.locator("#fresh")).to_have_count(0)
     expect(page.get_by_role("row", name="nightly evaluation")).to_be_visible()
+
+
+def test_a_silent_web_process_is_said_and_forgotten_when_it_answers_again(
+    context: BrowserContext, admin: Person
+) -> None:
+    page = context.new_page()  # a page of its own: the browser complains of lost connections, as it should
+    sign_in(page, "alice", "alice's password")
+    banner = page.get_by_text("Live updates fail")
+    expect(banner).to_be_hidden()
+    context.set_offline(True)
+    expect(banner).to_be_visible(timeout=10_000)
+    context.set_offline(False)
+    expect(banner).to_be_hidden(timeout=10_000)

@@ -35,7 +35,7 @@ def look(page: Page, name: str) -> None:
         page.set_viewport_size({"width": width, "height": height})
         assert not page.evaluate(TOO_WIDE), f"{name} is wider than {width}"
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             if SHOTS:
                 page.wait_for_timeout(200)
                 page.screenshot(path=Path(SHOTS) / f"{name}-{size}-{scheme}.png", full_page=True)

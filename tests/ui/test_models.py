@@ -8,7 +8,7 @@ from django.test import Client
 
 from cortex.access.models import Person
 from cortex.catalog.models import Model
-from cortex.fleet.models import Replica
+from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from tests import scene
 from tests.ui.conftest import SignIn
@@ -43,7 +43,7 @@ def test_the_list_takes_the_same_number_of_queries_for_many_models(
 ) -> None:
     scene.whole_fleet()
     for number in range(20):
-        scene.replica(scene.model(f"more-{number}"), scene.Host.objects.get(), Observed.READY, "Answers.")
+        scene.replica(scene.model(f"more-{number}"), Host.objects.get(), Observed.READY, "Answers.")
     with django_assert_max_num_queries(8):  # type: ignore[operator]
         bobs.get("/", headers=HTMX)
 
@@ -189,7 +189,7 @@ def test_an_empty_fleet_says_where_hosts_come_from(bobs: Client) -> None:
 
 
 def test_a_host_without_cards_says_why(bobs: Client) -> None:
-    scene.Host.objects.create(name="cpu", gpu_condition="No NVIDIA driver: install it, then restart the agent.")
+    Host.objects.create(name="cpu", gpu_condition="No NVIDIA driver: install it, then restart the agent.")
     words = bobs.get("/hosts").content.decode()
     assert "No NVIDIA driver" in words
     assert "Silent" in words

@@ -33,9 +33,7 @@ def test_nothing_is_spelt_as_in_htmx_2(path: Path) -> None:
     assert not faults(path.read_text(), HTMX_2)
 
 
-@pytest.mark.parametrize(
-    "planted", ['<p style="x">', "<script>x</script>", '<a onclick="x">', '<a href="javascript:x">']
-)
+@pytest.mark.parametrize("planted", ['<p style="x">', "<script>x</script>", '<a onclick="x">', 'href="javascript:x"'])
 def test_planted_inline_code_is_found(planted: str) -> None:
     assert faults(planted, INLINE)
 
