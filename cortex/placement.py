@@ -1,28 +1,62 @@
 """WHERE: what a replica needs and the cards as they are -> seats, or a refusal that names each card. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as it is now. `total` and `free` are bytes; `free` is what nobody was promised and nobody uses."""
+    """A GPU as it is now. `total` and `free` are bytes; `free` is what nobody was promised and nobody uses.
+
+    `foreign` is what processes outside Cortex use of it, `pids` who is on it, `held` who was promised how much.
+    """
 
     uuid: str
     name: str
     total: int
     free: int
     missing: bool = False
+    foreign: int = 0
+    pids: tuple[int, ...] = ()
+    held: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name or 'GPU'} ({self.uuid})"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host and its cards. `fault` says why nothing may go there (silent, cordoned); `load` counts its replicas.
+
+    `memory` is bytes, 0 where it is not known; `labels` are what people call the host.
+    """
+
+    name: str
+    cards: Sequence[Card] = ()
+    fault: str = ""
+    memory: int = 0
+    load: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one replica takes: `bytes` over all its cards, and how many (None: as few as will do)."""
+    """What one replica takes: `bytes` over all its cards, and how many (None: as few as will do; 0: CPU).
+
+    `pinned` names the only cards that will do, `labels` what its host must be called. `divides` is a number
+    (of heads) that the count of cards must divide. `spread` takes the emptiest cards, else the fullest that fit.
+    """
 
     bytes: int
     gpus: int | None = None
+    pinned: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    divides: int | None = None
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,46 +67,167 @@ class Seats:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A host, and seats on its cards."""
+
+    host: str
+    seats: Seats
+
+
+@dataclass(frozen=True)
 class NoRoom:
-    """Why not, in words, card by card."""
+    """Why not, in words, card by card; and whose stopping would make room, if anybody's would."""
 
     reasons: tuple[str, ...]
+    in_the_way: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return " ".join(self.reasons)
 
 
+_NO_CARDS = NoRoom(("It has no GPU. Ask for 0 GPUs to run on the CPU.",))
+
+
+def choose(need: Need, hosts: Sequence[Host]) -> Choice | NoRoom:
+    """A host and seats there: the least loaded host that has room. All cards of a replica are on one host."""
+    if not hosts:
+        return NoRoom(("There is no host. Start a worker and an agent, and see the Hosts page.",))
+    refusals: list[tuple[Host, NoRoom]] = []
+    on_cards = need.gpus is None and any(host.cards for host in hosts)
+    for host in sorted(hosts, key=_preference(need)):
+        answer = _NO_CARDS if on_cards and not host.cards else on_host(need, host)
+        if isinstance(answer, Seats):
+            return Choice(host.name, answer)
+        refusals.append((host, answer))
+    named = len(hosts) > 1
+    reasons = [f"On {host.name}: {refusal}" if named else str(refusal) for host, refusal in refusals]
+    ways = [refusal.in_the_way for _, refusal in refusals if refusal.in_the_way]
+    return NoRoom(tuple(reasons), min(ways, key=len, default=()))
+
+
+def _preference(need: Need) -> Callable[[Host], tuple[bool, float, str]]:
+    def key(host: Host) -> tuple[bool, float, str]:
+        wasteful = need.gpus == 0 and bool(host.cards)
+        return wasteful, host.load / max(len(host.cards), 1), host.name
+
+    return key
+
+
+def on_host(need: Need, host: Host) -> Seats | NoRoom:
+    """Seats on this host, or why not."""
+    if host.fault:
+        return NoRoom((host.fault,))
+    lacking = [f"{name}={value}" for name, value in need.labels.items() if host.labels.get(name) != value]
+    if lacking:
+        return NoRoom((f"Host {host.name} is not labelled {', '.join(lacking)}.",))
+    answer = place(need, host.cards)
+    if answer == Seats({}) and host.memory and need.bytes > host.memory:
+        return NoRoom((f"It needs {_gib(need.bytes)} of memory, and the host has {_gib(host.memory)}.",))
+    return answer
+
+
 def place(need: Need, cards: Sequence[Card]) -> Seats | NoRoom:
-    """Seats on the fullest cards that still have room, so that large gaps stay whole."""
-    if need.gpus == 0 or (need.gpus is None and not cards):
+    """Seats on cards of one host; those of a replica on several cards are alike."""
+    if not need.pinned and (need.gpus == 0 or (need.gpus is None and not cards)):
         return Seats({})
-    present = [card for card in cards if not card.missing]
-    counts = [need.gpus] if need.gpus else [1 << n for n in range(len(present).bit_length())]
+    usable = [card for card in cards if not card.missing and (not need.pinned or card.uuid in need.pinned)]
+    counts = _counts(need, len(usable))
     for count in counts:
         share = -(-need.bytes // count)
-        fitting = sorted((c for c in present if c.free >= share), key=lambda card: (card.free, card.uuid))
-        if len(fitting) >= count:
-            return Seats({card.uuid: share for card in fitting[:count]})
-    return NoRoom(_reasons(need, cards, counts[-1] if counts else 1))
+        chosen = _pick([card for card in usable if card.free >= share], count, spread=need.spread)
+        if chosen:
+            return Seats({card.uuid: share for card in chosen})
+    count = counts[-1] if counts else need.gpus or 1
+    return _refuse(need, cards, usable, count)
 
 
-def _reasons(need: Need, cards: Sequence[Card], count: int) -> tuple[str, ...]:
+def _counts(need: Need, available: int) -> list[int]:
+    """How many cards to try, fewest first."""
+    if need.gpus:
+        return [need.gpus] if _divides(need, need.gpus) else []
+    return [count for count in (1 << n for n in range(available.bit_length())) if _divides(need, count)]
+
+
+def _divides(need: Need, count: int) -> bool:
+    return need.divides is None or need.divides % count == 0
+
+
+def _pick(fitting: Sequence[Card], count: int, *, spread: bool) -> list[Card]:
+    """The fullest cards that will do, so that large gaps stay whole; the emptiest to spread. Empty: not enough."""
+    candidates = []
+    for alike in _alike(fitting) if count > 1 else [list(fitting)]:
+        order = sorted(alike, key=lambda card: (-card.free if spread else card.free, card.uuid))
+        if len(order) >= count:
+            candidates.append(order[:count])
+    pick = max if spread else min
+    return pick(candidates, key=lambda chosen: sum(card.free for card in chosen), default=[])
+
+
+def _alike(cards: Sequence[Card]) -> list[list[Card]]:
+    def kind(card: Card) -> tuple[str, int]:
+        return card.name, card.total
+
+    return [list(group) for _, group in groupby(sorted(cards, key=kind), key=kind)]
+
+
+def _refuse(need: Need, cards: Sequence[Card], usable: Sequence[Card], count: int) -> NoRoom:
     share = -(-need.bytes // count)
     wish = f"It needs {_gib(share)} on {'each of ' if count > 1 else ''}{count} GPU{'s' if count > 1 else ''}."
+    reasons = [wish]
+    if not _divides(need, count):
+        reasons.append(f"Its {need.divides} attention heads cannot be divided over {count} GPUs.")
+        return NoRoom(tuple(reasons))
     if not cards:
-        return (wish, "This host has no GPU.")
-    return (wish, *(_why_not(card, share) for card in cards))
+        reasons.append("This host has no GPU.")
+    reasons += [f"There is no GPU {uuid} here." for uuid in sorted(need.pinned - {card.uuid for card in cards})]
+    reasons += [_why_not(need, card, share) for card in cards]
+    in_the_way = _in_the_way(usable, count, share)
+    if in_the_way:
+        reasons.append(f"It would fit if {' and '.join(in_the_way)} stopped.")
+    return NoRoom(tuple(reasons), in_the_way)
 
 
-def _why_not(card: Card, share: int) -> str:
-    label = f"{card.name or 'GPU'} ({card.uuid})"
+def _why_not(need: Need, card: Card, share: int) -> str:
+    if need.pinned and card.uuid not in need.pinned:
+        return f"{card.label} is not one of those it is pinned to."
     if card.missing:
-        return f"{label} is gone."
+        return f"{card.label} is gone."
     if card.total < share:
-        return f"{label} has only {_gib(card.total)}."
+        return f"{card.label} has only {_gib(card.total)}."
     if card.free < share:
-        return f"{label} has {_gib(card.free)} of {_gib(card.total)} free."
-    return f"{label} would do, but one more like it is missing."
+        return f"{card.label} has {_gib(card.free)} of {_gib(card.total)} free{_users(card)}."
+    return f"{card.label} would do, but one more like it is missing."
+
+
+def _users(card: Card) -> str:
+    users = [f"{name} holds {_gib(size)}" for name, size in sorted(card.held.items())]
+    if card.foreign:
+        who = f" (process {', '.join(map(str, card.pids))})" if card.pids and not card.held else ""
+        users.append(f"{_gib(card.foreign)} are used outside Cortex{who}")
+    return f": {', '.join(users)}" if users else ""
+
+
+def _in_the_way(usable: Sequence[Card], count: int, share: int) -> tuple[str, ...]:
+    """The fewest replicas whose end would make room on enough cards that are alike."""
+    best: tuple[str, ...] = ()
+    for alike in _alike(usable) if count > 1 else [list(usable)]:
+        ways = sorted(filter(None, (_way(card, share) for card in alike)), key=lambda way: (len(way[0]), way[1]))
+        if len(ways) >= count:
+            names = tuple(sorted(set().union(*(way[0] for way in ways[:count]))))
+            best = min(filter(None, (best, names)), key=len, default=())
+    return best
+
+
+def _way(card: Card, share: int) -> tuple[frozenset[str], str] | None:
+    """Who would have to leave this card, largest first; None when even that would not do."""
+    gone: set[str] = set()
+    free = card.free
+    for name, size in sorted(card.held.items(), key=lambda item: (-item[1], item[0])):
+        if free >= share:
+            break
+        gone.add(name)
+        free += size
+    return (frozenset(gone), card.uuid) if free >= share else None
 
 
 def _gib(count: int) -> str:

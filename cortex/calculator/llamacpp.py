@@ -1,7 +1,9 @@
 """What llama.cpp plans before it allocates: model, context and compute bytes per device and on the host."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_graph import LlamaGraph
@@ -53,16 +55,24 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
 
 
 def sample(shape: Shape, placement: Placement) -> list[int]:
-    """Numbers of layers whose graph needs what the whole graph needs: two of a kind in a row on each device."""
+    """Numbers of layers whose graph needs what the whole graph needs.
+
+    Of each run of layers on one device: the beginning, until every kind was there twice, and the end.
+    """
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
-    chosen: list[int] = []
-    counts: dict[object, int] = {}
-    for index in trunk:
-        key = (placement.layers[index], _kind(shape.layers[index]))
-        counts[key] = counts.get(key, 0) + 1
-        if counts[key] <= SAMPLE or index == trunk[-1]:
-            chosen.append(index)
-    return chosen
+    chosen: set[int] = set()
+    for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
+        run = list(group)
+        missing = {
+            kind: min(SAMPLE, count) for kind, count in Counter(_kind(shape.layers[each]) for each in run).items()
+        }
+        for index in run:
+            if not any(missing.values()):
+                break
+            chosen.add(index)
+            missing[_kind(shape.layers[index])] = max(missing[_kind(shape.layers[index])] - 1, 0)
+        chosen.update(run[-SAMPLE:])
+    return sorted(chosen)
 
 
 def _kind(layer: Layer) -> tuple[object, ...]:

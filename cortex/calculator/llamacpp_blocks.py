@@ -22,6 +22,7 @@ class Inputs:
     key_slots: dict[int, Node]
     value_slots: dict[int, Node]
     masks: dict[int, Node]
+    narrowed: dict[tuple[int, int], Node]
     rotations: dict[str, Node]
     states: Node
 
@@ -41,7 +42,7 @@ class Blocks:
 
     def _inputs(self) -> Inputs:
         graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
-        width = F16 if options.flash else F32
+        width = F16 if options.flash and not options.wide_mask else F32
         windows = {layer.window for layer in shape.trunk} | {0}
         cells = {window: options.window_cells(shape, window) if window else options.cells(shape) for window in windows}
         values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
@@ -51,6 +52,7 @@ class Blocks:
             key_slots={window: graph.input(tokens * I64) for window in windows},
             value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},
             masks={window: graph.input(count * tokens * width) for window, count in cells.items()},
+            narrowed={},
             rotations=self._rotations(),
             states=graph.input(options.slots * I32),
         )
@@ -126,10 +128,11 @@ class Blocks:
         inner = self._new(layer.expert_ff * used, tokens, gate, up)
         down = self._matmul(hidden * used, inner, tokens, weight, chosen)
         weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
+        graph.expand(weighed)
         parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]
         total = parts[0]
         for part in parts[1:]:
-            total = self._new(hidden, tokens, total, part, inplace=True)
+            total = graph.expand(self._new(hidden, tokens, total, part, inplace=True))
         if used == 1:
             total = self._new(hidden, tokens, total)
         if layer.shared_ff:

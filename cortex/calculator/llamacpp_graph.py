@@ -6,12 +6,14 @@ from cortex.calculator.ggml_graph import Node, compute_buffers
 from cortex.calculator.llamacpp_blocks import F32, I32
 from cortex.calculator.llamacpp_mixers import Mixers
 from cortex.calculator.llamacpp_options import HOST
+from cortex.calculator.shape import Layer
 
 SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "falcon-h1")
 LATE_ROWS = frozenset(
     {"gpt-oss", "qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe", "mimo2", "step35"}
 )
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
+SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
 
 
 class LlamaGraph(Mixers):
@@ -42,8 +44,11 @@ class LlamaGraph(Mixers):
         place = self.placement.layers[index]
         self.device = self.devices if place == HOST else place
         normed = self._norm(shape.hidden, entry)
-        mixed = self._mix(layer, normed)
+        mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed
+        if layer.state and layer.kv_heads:  # both mixers at once: summed before the last layer picks its rows
+            summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
+            return self._second_half(layer, self._rows(summed, shape.hidden) if last else summed, last)
         if last and shape.family not in LATE_ROWS:
             tokens = self.outputs
             mixed, residual = self._rows(mixed, shape.hidden), self._rows(entry, shape.hidden)
@@ -54,7 +59,13 @@ class LlamaGraph(Mixers):
         if "post_attention_norm" in shape.roles and "ffn_norm" in shape.roles:
             mixed = self._norm(shape.hidden, mixed, tokens)
         summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
-        if not layer.ff and not layer.experts:
+        return self._second_half(layer, summed, last)
+
+    def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
+        """The feed-forward block on what the mixer left, with its residual."""
+        shape = self.shape
+        tokens = self.outputs if last and shape.family not in LATE_ROWS else self.tokens
+        if not SECOND_NORMS & shape.roles:
             return summed
         fed = self._feed_forward(layer, self._norm(shape.hidden, summed, tokens), tokens)
         if "post_ffw_norm" in shape.roles:

@@ -19,8 +19,9 @@ class LlamaOptions:
     ``gpu_layers`` None offloads all. ``split`` are shares per GPU. ``outputs`` is how many tokens of a batch get
     logits: None for all (llama-fit-params, perplexity), ``slots`` in newer servers. ``pipelined`` is whether
     several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with the
-    host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False for
-    plans made without allocation, which forget on which device llama.cpp holds norms.
+    host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
+    for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
+    before 2026, which keep a 32-bit mask and narrow it on the device.
     """
 
     context: int = 0
@@ -41,6 +42,7 @@ class LlamaOptions:
     lends_weights: bool = False
     drafting: bool = False
     pinned: bool = True
+    wide_mask: bool = False
 
     def total_context(self, shape: Shape) -> int:
         """Cells over all slots after llama.cpp's rounding."""

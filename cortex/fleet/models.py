@@ -16,6 +16,10 @@ FORGIVEN_AFTER = timedelta(minutes=10)
 SILENT_AFTER = timedelta(seconds=20)
 
 
+class Overtaken(Exception):
+    """Somebody was first, or people changed their mind: what was computed is void. Look again."""
+
+
 class Install(models.Model):
     """This installation's identity: the label that tells our containers from everybody else's."""
 
@@ -40,7 +44,11 @@ class HostQuerySet(models.QuerySet["Host"]):
 
 
 class Host(models.Model):
-    """A container engine with its GPUs and one worker queue. `memory` is bytes; `condition` says what is wrong."""
+    """A container engine with its GPUs and one worker queue. `memory` is bytes; `condition` says what is wrong.
+
+    `machine` is the name its container engine gives; `toolkit_condition` why containers get no GPUs there,
+    which `gpu_condition` repeats. `labels` are what people call it, for models that ask.
+    """
 
     name = models.CharField(max_length=63, unique=True)
     cores = models.PositiveIntegerField(default=0)
@@ -48,6 +56,9 @@ class Host(models.Model):
     version = models.CharField(max_length=100, blank=True, default="")
     condition = models.TextField(blank=True, default="")
     gpu_condition = models.TextField(blank=True, default="")
+    toolkit_condition = models.TextField(blank=True, default="")
+    machine = models.CharField(max_length=255, blank=True, default="")
+    labels = models.JSONField(default=dict, blank=True)
     pretend = models.BooleanField(default=False)
     cordoned = models.BooleanField(default=False)
     seen_at = models.DateTimeField(null=True)
@@ -67,7 +78,10 @@ class Host(models.Model):
 
 
 class Gpu(models.Model):
-    """A card by its UUID. Memory is bytes: `used` is what NVML sees, `reserved` what Cortex promised."""
+    """A card by its UUID. Memory is bytes: `used` is what NVML sees, `reserved` what Cortex promised.
+
+    `pids` are the processes that NVML sees on it.
+    """
 
     uuid = models.CharField(max_length=80, primary_key=True)
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="gpus")
@@ -80,6 +94,7 @@ class Gpu(models.Model):
     temperature = models.PositiveSmallIntegerField(null=True)
     power = models.FloatField(null=True)
     missing = models.BooleanField(default=False)
+    pids = models.JSONField(default=list, blank=True)
     seen_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -103,6 +118,7 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
             model__desired=Desired.RUNNING,
             model__removed_at=None,
             slot__lt=F("model__replicas"),
+            draining_at=None,
         ).exclude(address="")
 
 
@@ -111,6 +127,8 @@ class Replica(models.Model):
 
     `observed` changes through observe() alone. `turn` is the model's turn that this row last acted on;
     `failures`, `retry_at` and `gave_up` are the backoff, kept here so that no restart forgets it.
+    `misses` are probes in a row that got no answer, the last at `missed_at`. From `draining_at` on it gets no
+    new requests.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -124,6 +142,8 @@ class Replica(models.Model):
     address = models.CharField(max_length=100, blank=True, default="")
     failures = models.PositiveIntegerField(default=0)
     misses = models.PositiveSmallIntegerField(default=0)
+    missed_at = models.DateTimeField(null=True)
+    draining_at = models.DateTimeField(null=True)
     retry_at = models.DateTimeField(null=True)
     gave_up = models.BooleanField(default=False)
 
@@ -153,22 +173,30 @@ class Replica(models.Model):
         return phase(Observed(self.observed), wanted=self.wanted, failures=self.failures)
 
     def observe(self, new: Observed, reason: str, *, address: str = "") -> bool:
-        """The one place that changes `observed`; writes the transition with it. False when nothing changed."""
+        """The one place that changes `observed`; writes the transition with it. False when nothing changed.
+
+        Raises Overtaken, and writes nothing, when somebody else changed it or began a newer turn.
+        """
         if (self.observed, self.reason, self.address) == (new, reason, address):
             return False
-        old, self.observed, self.reason, self.address = self.observed, new, reason, address
+        old, at = self.observed, clock.now()
+        since = at if old != new else self.observed_at
         with transaction.atomic():
+            ours = Replica.objects.filter(id=self.id, observed=old, turn=self.turn)
+            if not ours.update(observed=new, reason=reason, address=address, observed_at=since):
+                raise Overtaken(f"{self} is no longer {old} at turn {self.turn}.")
             if old != new:
-                self.observed_at = clock.now()
-                self.transitions.create(old=old, new=new, reason=reason, at=self.observed_at)
-            self.save(update_fields=["observed", "reason", "address", "observed_at"])
+                self.transitions.create(old=old, new=new, reason=reason, at=at)
+        self.observed, self.reason, self.address, self.observed_at = new, reason, address, since
         return True
 
     def begin_turn(self) -> None:
-        """People changed what they want: failures of earlier tries are forgiven."""
-        self.turn = self.model.turn
-        self.failures, self.retry_at, self.gave_up = 0, None, False
-        self.save(update_fields=["turn", "failures", "retry_at", "gave_up"])
+        """People changed what they want: failures of earlier tries are forgiven. Raises Overtaken."""
+        turn = self.model.turn
+        ours = Replica.objects.filter(id=self.id, turn=self.turn)
+        if not ours.update(turn=turn, failures=0, retry_at=None, gave_up=False):
+            raise Overtaken(f"{self} is no longer at turn {self.turn}.")
+        self.turn, self.failures, self.retry_at, self.gave_up = turn, 0, None, False
 
     def count_failure(self, *, served: bool, permanent: bool) -> None:
         """One more failed attempt: the next after 10 s, doubling to 300 s; at once if this was the first and served."""
@@ -177,6 +205,29 @@ class Replica(models.Model):
         delay = min(BACKOFF_FIRST * 2 ** min(self.failures - 1, 6), BACKOFF_CAP)
         self.retry_at = clock.now() + (timedelta(0) if served and self.failures == 1 else delay)
         self.save(update_fields=["failures", "retry_at", "gave_up"])
+
+    def wait(self, delay: timedelta) -> None:
+        """Not to be started before a while has passed."""
+        self.retry_at = clock.now() + delay
+        self.save(update_fields=["retry_at"])
+
+    def drain(self) -> None:
+        """From now on it gets no new requests."""
+        self.draining_at = clock.now()
+        self.save(update_fields=["draining_at"])
+
+    def end_drain(self) -> None:
+        """It may get requests again, or it is gone."""
+        if self.draining_at:
+            self.draining_at = None
+            self.save(update_fields=["draining_at"])
+
+    def note_probe(self, *, missed: bool) -> None:
+        """Count probes without an answer, in a row; an answer sets the count back."""
+        misses = self.misses + 1 if missed else 0
+        if misses != self.misses:
+            self.misses, self.missed_at = misses, clock.now()
+            self.save(update_fields=["misses", "missed_at"])
 
     def forgive(self) -> None:
         """It has been ready long enough: earlier failures no longer count."""
@@ -188,7 +239,8 @@ class Attempt(models.Model):
     """One start of a replica: one container, with its times, exit facts, logs and diagnosis. Ends once.
 
     `turn` is the model's when it began; `confirmed_turn` the latest for which its container is still right.
-    Bytes are of image and weights on their way (`done` of `total`).
+    Bytes are of image and weights on their way (`done` of `total`). `ending` says why we ended it, before we
+    do; `failing` whether that counts as a failure. `progress` is the last evidence of life while it starts.
     """
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="attempts")
@@ -202,6 +254,10 @@ class Attempt(models.Model):
     bytes_to_load = models.PositiveBigIntegerField(default=0)
     bytes_done = models.PositiveBigIntegerField(default=0)
     bytes_total = models.PositiveBigIntegerField(default=0)
+    ending = models.TextField(blank=True, default="")
+    failing = models.BooleanField(default=False)
+    progress = models.CharField(max_length=200, blank=True, default="")
+    progress_at = models.DateTimeField(null=True)
     queued_at = models.DateTimeField()
     fetching_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(null=True)
@@ -233,11 +289,12 @@ class Attempt(models.Model):
 
 
 class Seat(models.Model):
-    """Memory promised to a replica on a card, in bytes."""
+    """Memory promised to a replica on a card, in bytes. `launching` from the moment that it may start there."""
 
     replica = models.ForeignKey(Replica, on_delete=models.PROTECT, related_name="seats")
     gpu = models.ForeignKey(Gpu, on_delete=models.PROTECT, related_name="seats")
     bytes = models.PositiveBigIntegerField()
+    launching = models.BooleanField(default=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["replica", "gpu"], name="seat_is_unique")]
@@ -260,3 +317,20 @@ class Transition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.replica}: {self.old} -> {self.new}"
+
+
+class Stray(models.Model):
+    """A container of this install that no replica claims. Listed at once, removed after a grace, or when told to."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="strays")
+    container_id = models.CharField(max_length=64, unique=True)
+    name = models.CharField(max_length=255)
+    model_name = models.CharField(max_length=63, blank=True, default="")
+    first_seen_at = models.DateTimeField()
+    confirmed = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["host", "name"]
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.host}"

@@ -1,14 +1,15 @@
-"""One a host: hears Docker's events, ships logs, fetches, samples cards, and sweeps when the workers do not."""
+"""One a host: hears Docker's events, ships logs, fetches, samples cards, and does what the workers do not."""
 
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
-from django.db.models import Q
+from django.db.models import F, Q
 
 from cortex.catalog.models import Desired
 from cortex.fleet import clock
@@ -16,16 +17,21 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
-from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
+from cortex.orchestration.settle import settle, unsettled
 from cortex.orchestration.shipping import Shipper
-from cortex.orchestration.sweep import sweep
+from cortex.orchestration.sweep import at_once, one_by_one, sweep
 from cortex.runtime.contract import RuntimeFault
 
 log = logging.getLogger(__name__)
 
 BRIEFLY = 0.5
 SAMPLE_EVERY = 5.0
+RELIST_EVERY = 2.0
+LOOKS_AT_ONCE = 8
+SETTLED_BY_SWEEPS = timedelta(seconds=10)
+RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"))
+HEAD_START = timedelta(seconds=1)
 
 
 class Agent:
@@ -35,6 +41,7 @@ class Agent:
         self._here = here
         self._stop = threading.Event()
         self._shipper = Shipper(here.runtime)
+        self._looks = Looks(here)
         self._fetching: dict[UUID, threading.Thread] = {}
 
     def run(self) -> None:
@@ -42,8 +49,8 @@ class Agent:
         rounds: list[tuple[Callable[[], None], float]] = [
             (self._register, SAMPLE_EVERY),
             (self._watch, 1.0),
-            (self._relist, BRIEFLY),
-            (self._attend, BRIEFLY / 2),
+            (self._relist, RELIST_EVERY),
+            (self._due, BRIEFLY),
             (self._fetch, BRIEFLY),
         ]
         if settings.ENV.cortex_samples_gpus:
@@ -55,6 +62,7 @@ class Agent:
             thread.daemon = True
             thread.start()
         self._stop.wait()
+        self._looks.close()
         for thread in threads:
             thread.join(timeout=2)
 
@@ -76,8 +84,7 @@ class Agent:
         hosts.register(self._here)
 
     def _sample(self) -> None:
-        if settings.ENV.cortex_samples_gpus:
-            hosts.sample(self._here, self._here.cards())
+        hosts.sample(self._here, self._here.cards())
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""
@@ -85,7 +92,7 @@ class Agent:
             for event in events:
                 replica = _replica_id(event.container_name)
                 if replica:
-                    reconcile(replica, self._here)
+                    self._looks.ask(replica)
                 if self._stop.is_set():
                     return
 
@@ -93,13 +100,18 @@ class Agent:
         self._shipper.follow(self._here.runtime.find())
         swept = Host.objects.get(id=self._here.host.id).swept_at
         if swept is None or clock.now() - swept > timedelta(seconds=2 * settings.SWEEP_EVERY):
-            sweep(self._here)
+            sweep(self._here, at_once)
 
-    def _attend(self) -> None:
-        """What changes by itself without an event: engines that become ready, backoffs that end."""
-        due = Q(observed=Observed.LOADING) | Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False)
-        for replica in Replica.objects.filter(due, host=self._here.host, model__desired=Desired.RUNNING):
-            reconcile(replica.id, self._here)
+    def _due(self) -> None:
+        """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
+        late = clock.now() - HEAD_START
+        for model in unsettled().filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
+            settle(model.id)
+        behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
+        over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
+        due = Replica.objects.filter(behind | over | Q(observed=Observed.LOADING), host=self._here.host)
+        for id in due.values_list("id", flat=True):
+            self._looks.ask(id)
 
     def _fetch(self) -> None:
         for replica in Replica.objects.filter(host=self._here.host, observed=Observed.FETCHING).select_related("model"):
@@ -114,6 +126,41 @@ class Agent:
             fetch(replica, self._here)
         finally:
             close_old_connections()
+
+
+class Looks:
+    """Reconciles side by side, never two of one replica at once; what is asked for meanwhile is done after."""
+
+    def __init__(self, here: Here) -> None:
+        self._here = here
+        self._pool = ThreadPoolExecutor(LOOKS_AT_ONCE, "look")
+        self._mutex = threading.Lock()
+        self._asked: dict[UUID, bool] = {}
+
+    def ask(self, replica: UUID) -> None:
+        """Have a look at it soon."""
+        with self._mutex:
+            under_way = replica in self._asked
+            self._asked[replica] = under_way
+        if not under_way:
+            self._pool.submit(self._look, replica)
+
+    def _look(self, replica: UUID) -> None:
+        again = True
+        while again:
+            with self._mutex:
+                self._asked[replica] = False
+            try:
+                one_by_one([replica], self._here)
+            finally:
+                close_old_connections()
+            with self._mutex:
+                again = self._asked[replica]
+                if not again:
+                    del self._asked[replica]
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _replica_id(container_name: str) -> UUID | None:

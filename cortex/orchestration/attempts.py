@@ -5,13 +5,14 @@ from itertools import islice
 from django.db import transaction
 
 from cortex.fleet import clock
-from cortex.fleet.models import Attempt, Replica
+from cortex.fleet.models import Attempt, Overtaken, Replica
 from cortex.runtime.contract import Container, Runtime, RuntimeFault
 from engines import engine
 from engines.contract import Diagnosis
 
 FIRST_LINES = 30
 LAST_LINES = 100
+OVERTAKEN = "Overtaken by a newer order."
 
 
 def current(replica: Replica) -> Attempt | None:
@@ -20,49 +21,67 @@ def current(replica: Replica) -> Attempt | None:
 
 
 def begin(replica: Replica, image: str) -> Attempt:
-    """The open attempt of this turn, made when there is none."""
+    """The open attempt of this turn, made when there is none. Raises Overtaken when the replica is somewhere else."""
     with transaction.atomic():
-        Replica.objects.select_for_update().get(id=replica.id)
+        ours = Replica.objects.select_for_update().filter(id=replica.id, turn=replica.turn, host=replica.host)
+        if not ours.exists():
+            raise Overtaken(f"{replica} has moved on.")
         attempt = current(replica)
-        if attempt is None:
-            last = replica.attempts.first()
-            attempt = replica.attempts.create(
-                number=last.number + 1 if last else 1,
-                turn=replica.turn,
-                confirmed_turn=replica.turn,
-                image=image,
-                queued_at=clock.now(),
-            )
-        return attempt
+        if attempt and (attempt.turn, attempt.image) != (replica.turn, image):
+            end(attempt, replica, OVERTAKEN, failed=False)
+            attempt = None
+        return attempt or _next(replica, image)
 
 
-def end(attempt: Attempt, reason: str, *, remedy: str = "", failed: bool, permanent: bool = False) -> None:
-    """Close it; a failure counts towards the backoff in the same transaction."""
-    replica = attempt.replica
+def _next(replica: Replica, image: str) -> Attempt:
+    last = replica.attempts.first()
+    return replica.attempts.create(
+        number=last.number + 1 if last else 1,
+        turn=replica.turn,
+        confirmed_turn=replica.turn,
+        image=image,
+        queued_at=clock.now(),
+    )
+
+
+def end(
+    attempt: Attempt, replica: Replica, reason: str, *, remedy: str = "", failed: bool, permanent: bool = False
+) -> None:
+    """Close it, once; a failure counts towards the replica's backoff in the same transaction."""
     with transaction.atomic():
+        fresh = Replica.objects.select_for_update().get(id=replica.id)
+        if not Attempt.objects.filter(id=attempt.id, ended_at=None).exists():
+            return
         attempt.ended_at = clock.now()
         attempt.reason, attempt.remedy = reason, remedy
         attempt.save(update_fields=["ended_at", "reason", "remedy", "exit_code", "oom_killed", "first_log", "last_log"])
         if failed:
-            replica.count_failure(served=attempt.ready_at is not None, permanent=permanent)
+            fresh.count_failure(served=attempt.ready_at is not None, permanent=permanent)
+    replica.failures, replica.retry_at, replica.gave_up = fresh.failures, fresh.retry_at, fresh.gave_up
 
 
-def end_exited(attempt: Attempt, runtime: Runtime, container: Container, *, ordered: str) -> None:
-    """Close the attempt of a container that ended: by our order (`ordered` says which), or by itself."""
+def end_exited(attempt: Attempt, replica: Replica, runtime: Runtime, container: Container) -> None:
+    """Close the attempt of a container that ended: by our order (its `ending` says which), or by itself."""
     last = keep_words(attempt, runtime, container)
     attempt.exit_code, attempt.oom_killed = container.exit_code, container.oom_killed
-    if ordered:
-        end(attempt, ordered, failed=False)
+    if attempt.ending or not replica.wanted:
+        end(attempt, replica, attempt.ending or "Stopped by order.", failed=attempt.failing)
         return
-    verdict = explain(attempt, container, last)
+    verdict = explain(replica.model.engine, container, last)
     reason = f"{verdict.cause} Its log says: {verdict.line}" if verdict.line else verdict.cause
     permanent = verdict.permanent and attempt.ready_at is None
-    end(attempt, reason, remedy=verdict.remedy, failed=True, permanent=permanent)
+    end(attempt, replica, reason, remedy=verdict.remedy, failed=True, permanent=permanent)
 
 
-def explain(attempt: Attempt, container: Container, last: list[str]) -> Diagnosis:
+def order_end(attempt: Attempt, reason: str, *, failing: bool) -> None:
+    """Note that we are about to end it and why, so that its exit is not taken for a crash."""
+    attempt.ending, attempt.failing = reason, failing
+    attempt.save(update_fields=["ending", "failing"])
+
+
+def explain(engine_name: str, container: Container, last: list[str]) -> Diagnosis:
     """Why a container ended by itself."""
-    known = engine(attempt.replica.model.engine).diagnose(last, container.exit_code)
+    known = engine(engine_name).diagnose(last, container.exit_code)
     if known:
         return known
     if container.error:
@@ -87,8 +106,10 @@ def keep_words(attempt: Attempt, runtime: Runtime, container: Container) -> list
 
 def _words(runtime: Runtime, container: Container) -> tuple[list[str], list[str]]:
     try:
-        first = [line.text for line in islice(runtime.logs(container.id), FIRST_LINES)]
-        last = [line.text for line in runtime.logs(container.id, tail=LAST_LINES)]
+        with runtime.logs(container.id) as lines:
+            first = [line.text for line in islice(lines, FIRST_LINES)]
+        with runtime.logs(container.id, tail=LAST_LINES) as lines:
+            last = [line.text for line in lines]
     except RuntimeFault as fault:
         return [], [f"(its log could not be read: {fault})"]
     return first, last

@@ -1,5 +1,6 @@
 """Images and weights on their way: slow, resumable, by the agent alone; bytes are noted once a second."""
 
+import logging
 import time
 
 from django.conf import settings
@@ -7,14 +8,18 @@ from pydantic import ValidationError
 
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog.definition import Refusal
-from cortex.fleet.models import Attempt, Replica
+from cortex.fleet import clock
+from cortex.fleet.models import Attempt, Overtaken, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import attempts, plan
+from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.runtime import hub
 from cortex.runtime.contract import PullProgress, RuntimeFault
+
+log = logging.getLogger(__name__)
 
 
 class Cancelled(Exception):
@@ -28,14 +33,16 @@ def fetch(replica: Replica, here: Here) -> None:
         return
     try:
         _bring(replica, attempt, here)
-    except Cancelled:
-        pass
+    except (Cancelled, Overtaken):
+        log.info("%s: nobody waits for its files any more", replica)
     except RuntimeFault as fault:
         _fail(replica, attempt, fault.what, fault.remedy, permanent=fault.permanent)
     except UnreadableModel as error:
         _fail(replica, attempt, f"{error.what}: {error.why}", error.remedy, permanent=True)
     except (Refusal, ValidationError) as error:
         _fail(replica, attempt, str(error), "Correct the definition.", permanent=True)
+    except OSError as error:
+        _fail(replica, attempt, f"Its files cannot be written: {error}.", "See to the models folder.", permanent=False)
     else:
         _finish(replica)
     reconcile(replica.id, here)
@@ -64,28 +71,39 @@ class _Note:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._next = 0.0
+        self._last = (0, 0)
+        self._at = clock.now()
 
     def __call__(self, progress: PullProgress) -> None:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + 1
         open_still = Attempt.objects.filter(id=self._attempt.id, ended_at=None)
-        if not open_still.update(bytes_done=progress.done, bytes_total=progress.total):
+        if (progress.done, progress.total) != self._last:
+            self._last, self._at = (progress.done, progress.total), clock.now()
+        if not open_still.update(bytes_done=progress.done, bytes_total=progress.total, progress_at=self._at):
             raise Cancelled
 
 
 def _finish(replica: Replica) -> None:
-    with only_one(replica.id):
-        replica.refresh_from_db()
-        if replica.observed == Observed.FETCHING:
-            replica.observe(Observed.ABSENT, "Everything is here.")
+    with only_one(replica.id) as held:
+        fresh = _still_fetching(replica)
+        if held and fresh:
+            with effect("observe fetched"):
+                fresh.observe(Observed.ABSENT, "Everything is here.")
 
 
 def _fail(replica: Replica, attempt: Attempt, reason: str, remedy: str, *, permanent: bool) -> None:
-    with only_one(replica.id):
-        replica.refresh_from_db()
-        attempt = Attempt.objects.select_related("replica").get(id=attempt.id)
-        if attempt.ended_at is None and replica.observed == Observed.FETCHING:
-            attempt.replica = replica
-            attempts.end(attempt, reason, remedy=remedy, failed=True, permanent=permanent)
-            replica.observe(Observed.ABSENT, f"{reason} {remedy}".strip())
+    with only_one(replica.id) as held:
+        fresh = _still_fetching(replica)
+        if held and fresh and attempts.current(fresh) == attempt:
+            with effect("end attempt"):
+                attempts.end(attempt, fresh, reason, remedy=remedy, failed=True, permanent=permanent)
+            with effect("observe absent"):
+                fresh.observe(Observed.ABSENT, f"{reason} {remedy}".strip())
+
+
+def _still_fetching(replica: Replica) -> Replica | None:
+    """The row as it is now, should it still wait for us: its model may be gone, or people want something else."""
+    rows = Replica.objects.filter(id=replica.id, observed=Observed.FETCHING, turn=replica.turn)
+    return rows.select_related("model", "host").first()

@@ -1,23 +1,32 @@
 """What a host shows of a replica: a container, a probe, and what was seen before -> one word with its reason."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
+from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
+from cortex.orchestration.work import is_of
 from cortex.runtime.contract import Container, Health, Label, Runtime, State, Unreachable
 from engines.contract import ContainerSpec
 
 MISSES_ALLOWED = 3
+MISSES_APART = timedelta(seconds=1)
+ALIVE = (Observed.LOADING, Observed.READY, Observed.UNRESPONSIVE, Observed.STOPPING, Observed.UNKNOWN)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One look. `health` is None where no probe was made."""
+    """One look. `health` is None where no probe was made.
+
+    `unclaimed`: the container is the replica's, but no open attempt is about it. It has to go.
+    """
 
     observed: Observed
     reason: str
     container: Container | None = None
     health: Health | None = None
+    unclaimed: bool = False
 
     @property
     def address(self) -> str:
@@ -30,7 +39,7 @@ def look(runtime: Runtime, replica: Replica, attempt: Attempt | None) -> Seen:
         container = runtime.inspect(replica.container_name)
     except Unreachable as fault:
         return unknown(replica, fault)
-    return judge(replica, container, ask(runtime, container, attempt))
+    return judge(replica, attempt, container, ask(runtime, container, attempt))
 
 
 def unknown(replica: Replica, fault: Unreachable) -> Seen:
@@ -39,53 +48,66 @@ def unknown(replica: Replica, fault: Unreachable) -> Seen:
 
 def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) -> Health | None:
     """Probe a running container whose attempt we know."""
-    if container is None or container.state is not State.RUNNING or attempt is None:
+    if container is None or container.state is not State.RUNNING or attempt is None or not attempt.spec:
         return None
     return runtime.probe(container, ContainerSpec.model_validate(attempt.spec).probe)
 
 
-def judge(replica: Replica, container: Container | None, health: Health | None) -> Seen:
+def judge(replica: Replica, attempt: Attempt | None, container: Container | None, health: Health | None) -> Seen:
     """The word for what was found."""
-    before = Observed(replica.observed)
     if container is None:
-        if before is Observed.FETCHING:
-            return Seen(before, replica.reason)
-        return Seen(Observed.ABSENT, _why_absent(replica, before))
-    if container.labels.get(Label.REPLICA) != replica.id.hex:
-        return Seen(
-            Observed.ABSENT, f"A container that is not ours bears the name {container.name}. Remove it by hand."
-        )
+        return _nothing(replica, attempt)
+    if not is_of(container, replica):
+        foreign = f"A container that is not ours bears the name {container.name}. Remove it by hand."
+        return Seen(Observed.ABSENT, foreign)
+    if attempt is None or container.labels.get(Label.ATTEMPT) != str(attempt.number):
+        return Seen(Observed.STOPPING, "A container of an earlier attempt is left.", container, unclaimed=True)
     match container.state:
         case State.EXITED:
-            return Seen(Observed.EXITED, replica.reason, container)
+            ended = f"It ended with exit status {container.exit_code}."
+            known = replica.observed in (Observed.STOPPING, Observed.EXITED)
+            return Seen(Observed.EXITED, attempt.ending or (replica.reason if known else ended), container)
         case State.CREATED:
-            return _never_started(replica, container)
-        case State.PAUSED:
-            return Seen(Observed.UNRESPONSIVE, "Somebody paused its container.", container)
-    return _running(replica, before, container, health)
+            return _never_started(replica, attempt, container)
+    if attempt.ending:
+        return Seen(Observed.STOPPING, attempt.ending, container)
+    if container.state is State.PAUSED:
+        return Seen(Observed.UNRESPONSIVE, "Somebody paused its container.", container)
+    return _running(replica, attempt, container, health)
 
 
-def _why_absent(replica: Replica, before: Observed) -> str:
+def _nothing(replica: Replica, attempt: Attempt | None) -> Seen:
+    before = Observed(replica.observed)
+    if before is Observed.FETCHING and attempt and not attempt.container_id:
+        return Seen(before, replica.reason)
     if not replica.wanted:
-        return "Stopped."
-    alive = before in (Observed.LOADING, Observed.READY, Observed.UNRESPONSIVE, Observed.UNKNOWN)
-    return "Its container is gone." if alive else replica.reason
+        return Seen(Observed.ABSENT, "Stopped.")
+    return Seen(Observed.ABSENT, "Its container is gone." if before in ALIVE else replica.reason)
 
 
-def _never_started(replica: Replica, container: Container) -> Seen:
-    if container.error or not replica.wanted:
+def _never_started(replica: Replica, attempt: Attempt, container: Container) -> Seen:
+    if container.error or attempt.ending or not replica.wanted:
         return Seen(Observed.EXITED, replica.reason, container)
     return Seen(Observed.ABSENT, "Its container was made, but not started yet.", container)
 
 
-def _running(replica: Replica, before: Observed, container: Container, health: Health | None) -> Seen:
-    if before is Observed.STOPPING:
-        return Seen(before, replica.reason, container)
+def _running(replica: Replica, attempt: Attempt, container: Container, health: Health | None) -> Seen:
     if health is Health.READY:
         return Seen(Observed.READY, "Answers.", container, health)
-    if before in (Observed.READY, Observed.UNRESPONSIVE):
-        if before is Observed.READY and replica.misses + 1 < MISSES_ALLOWED:
-            return Seen(before, replica.reason, container, health)
+    before = Observed(replica.observed)
+    if attempt.ready_at and before in (Observed.READY, Observed.UNKNOWN) and not _is_third_miss(replica):
+        again = "The host answers again, the model not yet."
+        return Seen(before, replica.reason if before is Observed.READY else again, container, health)
+    if attempt.ready_at:
         return Seen(Observed.UNRESPONSIVE, f"Did not answer {MISSES_ALLOWED} times in a row.", container, health)
     reason = "Loading the model." if health is Health.LOADING else "Its process starts."
     return Seen(Observed.LOADING, reason, container, health)
+
+
+def _is_third_miss(replica: Replica) -> bool:
+    return replica.misses + 1 >= MISSES_ALLOWED and is_new_miss(replica)
+
+
+def is_new_miss(replica: Replica) -> bool:
+    """Looks in quick succession count as one."""
+    return replica.misses == 0 or replica.missed_at is None or clock.now() - replica.missed_at >= MISSES_APART

@@ -1,24 +1,17 @@
-"""What it takes to start a replica here: its files, its seats, its container."""
+"""What it takes to start a replica here: its files and its container."""
 
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import F
 
-from cortex import placement
 from cortex.catalog import files
 from cortex.catalog.models import Model
-from cortex.fleet.models import Gpu, Replica, Seat
+from cortex.fleet.models import Replica
 from cortex.runtime import hub
 from engines import engine
 from engines.contract import MODELS, ContainerSpec, Launch, ModelFiles
 
 MAIN = "main"
-
-
-class NoSeat(Exception):
-    """No room on this host's cards, with the reasons."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +42,12 @@ def locate(replica: Replica) -> files.Found | None:
     return found
 
 
+def on_cards(replica: Replica) -> bool:
+    """Whether it is going to run on GPUs, as far as is known before it is placed."""
+    model, host = replica.model, replica.host
+    return bool(model.gpus) or (model.gpus is None and host is not None and host.gpus.filter(missing=False).exists())
+
+
 def image(replica: Replica, *, gpus: bool) -> str:
     """The image its container is to run, before anything else is known of it."""
     own = settings.IMAGES.get(replica.model.engine, "")
@@ -70,30 +69,3 @@ def wanted(replica: Replica, found: files.Found, gpus: tuple[str, ...]) -> Wante
         image=image(replica, gpus=bool(gpus)),
     )
     return Wanted(spec=engine(model.engine).spec(launch), size=found.size)
-
-
-def take_seats(replica: Replica, size: int) -> tuple[str, ...]:
-    """Reserve memory for it on this host's cards, once, in one transaction; the cards' UUIDs. Raises NoSeat."""
-    with transaction.atomic():
-        cards = list(Gpu.objects.select_for_update().filter(host=replica.host).order_by("uuid"))
-        held = tuple(replica.seats.order_by("gpu__index").values_list("gpu_id", flat=True))
-        if held:
-            return held
-        need = placement.Need(bytes=size, gpus=replica.model.gpus)
-        answer = placement.place(need, [placement.Card(c.uuid, c.name, c.total, c.free, c.missing) for c in cards])
-        if isinstance(answer, placement.NoRoom):
-            raise NoSeat(str(answer))
-        for uuid, share in answer.by_card.items():
-            Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
-            Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
-        by_index = sorted((card for card in cards if card.uuid in answer.by_card), key=lambda card: card.index)
-        return tuple(card.uuid for card in by_index)
-
-
-def free_seats(replica: Replica) -> None:
-    """Give the memory back. Only for a replica whose container was seen gone."""
-    with transaction.atomic():
-        list(Gpu.objects.select_for_update().filter(host=replica.host).order_by("uuid"))
-        for seat in replica.seats.all():
-            Gpu.objects.filter(uuid=seat.gpu_id).update(reserved=F("reserved") - seat.bytes)
-            seat.delete()

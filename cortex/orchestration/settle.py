@@ -3,23 +3,39 @@
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 
-from cortex.catalog.models import Model
-from cortex.fleet.models import Host, Replica
+from cortex import placement
+from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog.definition import Refusal
+from cortex.catalog.models import Desired, Model
+from cortex.fleet import clock
+from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
+from cortex.orchestration import plan, seats
+from cortex.orchestration.effects import effect
 
 
 def unsettled() -> QuerySet[Model]:
     """Models whose rows do not match their definition, or whose replicas wait for a host."""
-    rows = Model.objects.annotate(
-        rows=Count("replica_set"), homeless=Count("replica_set", filter=Q(replica_set__host=None))
-    )
-    homeless = Q(homeless__gt=0, desired="running")
-    return rows.filter(~Q(rows=F("replicas"), removed_at=None) | homeless).order_by("id")
+    rows = Model.objects.annotate(rows=Count("replica_set"))
+    waiting = Replica.objects.filter(_is_homeless() | _is_stranded(), model__desired=Desired.RUNNING)
+    mismatched = ~Q(rows=F("replicas"), removed_at=None)
+    return rows.filter(mismatched | Q(id__in=waiting.values("model_id"))).order_by("id")
+
+
+def _is_homeless() -> Q:
+    due = Q(retry_at=None) | Q(retry_at__lte=clock.now())
+    return Q(host=None) & due
+
+
+def _is_stranded() -> Q:
+    """On a host that can start nothing, with nothing of it there."""
+    silent = Q(host__seen_at=None) | Q(host__seen_at__lt=clock.now() - SILENT_AFTER)
+    return Q(observed=Observed.ABSENT, seats=None) & (silent | Q(host__cordoned=True) | ~Q(host__condition=""))
 
 
 def settle(model_id: int) -> list[Replica]:
     """Make, place and remove rows; the replicas whose hosts ought to look."""
-    with transaction.atomic():
+    with effect("settle"), transaction.atomic():
         model = Model.objects.select_for_update().filter(id=model_id).first()
         if model is None:
             return []
@@ -28,7 +44,7 @@ def settle(model_id: int) -> list[Replica]:
             model.delete()
             return []
         for replica in kept:
-            if replica.host is None and replica.wanted:
+            if replica.wanted and _may_move(replica):
                 _place(replica)
         return [replica for replica in kept if replica.host]
 
@@ -37,28 +53,60 @@ def _rows(model: Model) -> list[Replica]:
     count = 0 if model.removed_at else model.replicas
     have = set(model.replica_set.values_list("slot", flat=True))
     Replica.objects.bulk_create(Replica(model=model, slot=slot) for slot in range(count) if slot not in have)
-    return list(Replica.objects.filter(model=model).select_related("model", "host"))
+    rows = Replica.objects.filter(model=model).select_for_update(of=("self",)).order_by("slot")
+    return list(rows.select_related("model", "host"))
 
 
 def _is_over(replica: Replica) -> bool:
     """Remove the row of a slot nobody wants whose container was seen gone."""
     surplus = replica.model.removed_at is not None or replica.slot >= replica.model.replicas
-    if not surplus or replica.observed != Observed.ABSENT or replica.seats.exists():
-        return False
-    if replica.attempts.filter(ended_at=None).exists():
+    if not surplus or not _has_nothing(replica):
         return False
     replica.delete()
     return True
 
 
+def _has_nothing(replica: Replica) -> bool:
+    if replica.observed != Observed.ABSENT or replica.seats.exists():
+        return False
+    return not replica.attempts.filter(ended_at=None).exists()
+
+
+def _may_move(replica: Replica) -> bool:
+    """Whether it has no host yet, or nothing on one that can start nothing."""
+    stranded = Replica.objects.filter(_is_stranded(), id=replica.id)
+    return replica.host is None or (stranded.exists() and _has_nothing(replica))
+
+
 def _place(replica: Replica) -> None:
-    """The answering host with the fewest replicas for its cards."""
-    hosts = Host.objects.answering().filter(cordoned=False, condition="")
-    loads = hosts.annotate(load=Count("replicas", distinct=True), cards=Count("gpus", distinct=True))
-    rows = loads.values_list("load", "cards", "name", "id")
-    found = min(((load / max(cards, 1), name, host) for load, cards, name, host in rows), default=None)
-    if found is None:
-        replica.observe(Observed.ABSENT, "No host answers. Start a worker and an agent, and see the Hosts page.")
-        return
-    replica.host = Host.objects.get(id=found[2])
-    replica.save(update_fields=["host"])
+    hosts = list(Host.objects.all())
+    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, _faults(hosts)))
+    if isinstance(answer, placement.Choice):
+        replica.host = next(host for host in hosts if host.name == answer.host)
+        replica.save(update_fields=["host"])
+    else:
+        replica.host = None
+        replica.save(update_fields=["host"])
+        replica.observe(Observed.ABSENT, f"Waits for room. {answer}")
+
+
+def _size(replica: Replica) -> int:
+    """Bytes to load, 0 while nobody here can tell."""
+    try:
+        found = plan.locate(replica)
+    except (UnreadableModel, Refusal):
+        return 0
+    return found.size if found else 0
+
+
+def _faults(hosts: list[Host]) -> dict[int, str]:
+    answering = set(Host.objects.answering().values_list("id", flat=True))
+    faults = {}
+    for host in hosts:
+        if host.id not in answering:
+            faults[host.id] = f"Host {host} has not been heard of lately. See that its agent and worker run."
+        elif host.cordoned:
+            faults[host.id] = f"Host {host} is cordoned."
+        elif host.condition:
+            faults[host.id] = f"Host {host}: {host.condition}"
+    return faults

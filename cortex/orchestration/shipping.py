@@ -9,6 +9,7 @@ from uuid import UUID
 
 import redis
 
+from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Label, Runtime, RuntimeFault
 from cortex.telemetry import logs
 
@@ -31,7 +32,9 @@ class Shipper:
 
     def follow(self, containers: list[Container]) -> None:
         """Begin to follow those that nobody follows yet; forget those that are gone."""
-        present = {container.id: container for container in containers if container.started_at}
+        present = {
+            container.id: container for container in containers if container.started_at and replica_of(container)
+        }
         for gone in [id for id, thread in self._followers.items() if id not in present and not thread.is_alive()]:
             del self._followers[gone]
         for id in present.keys() - self._followers.keys():
@@ -62,8 +65,10 @@ class Shipper:
         return batch
 
     def _read(self, container: Container) -> None:
-        replica = UUID(container.labels[Label.REPLICA])
-        attempt = int(container.labels[Label.ATTEMPT])
+        replica, number = replica_of(container), container.labels.get(Label.ATTEMPT, "")
+        if replica is None:
+            return
+        attempt = int(number) if number.isdigit() else 0
         try:
             since = logs.last_stamp(replica, attempt)
             with self._runtime.logs(container.id, since=since, follow=True) as lines:

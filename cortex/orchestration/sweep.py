@@ -1,70 +1,101 @@
 """The look at everything of one host: probes for what is settled, reconcile for what is not."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection
 
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import hosts
+from cortex.orchestration import hosts, strays
 from cortex.orchestration.observe import ask, judge, unknown
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Health, Unreachable
 
 log = logging.getLogger(__name__)
 
-PROBES_AT_ONCE = 16
+AT_ONCE = 16
+Each = Callable[[Iterable[UUID], Here], None]
+Found = tuple[Replica, Container | None, Attempt | None]
 
 
-def sweep(here: Here) -> None:
+def one_by_one(ids: Iterable[UUID], here: Here) -> None:
+    """Reconcile each; what goes wrong with one does not keep the others waiting."""
+    for id in ids:
+        _reconcile(id, here)
+
+
+def at_once(ids: Iterable[UUID], here: Here) -> None:
+    """The same, side by side: a slow stop delays nobody."""
+
+    def one(id: UUID) -> None:
+        try:
+            _reconcile(id, here)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(AT_ONCE // 2, "reconcile") as pool:
+        list(pool.map(one, ids))
+
+
+def _reconcile(id: UUID, here: Here) -> None:
+    try:
+        reconcile(id, here)
+    except Exception:
+        log.exception("replica %s: the look at it failed; the next sweep looks again", id)
+
+
+def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
+    hosts.mark_silent()
     for model in unsettled():
         settle(model.id)
     replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))
     try:
-        containers = {container.name: container for container in here.runtime.find()}
+        containers = here.runtime.find()
     except Unreachable as fault:
-        _lose_sight(replicas, fault)
+        for replica in replicas:
+            hosts.lose_sight(replica, unknown(replica, fault).reason)
     else:
-        for replica in _unsettled(here, replicas, containers):
-            reconcile(replica.id, here)
+        strays.look_over(here, containers)
+        each(_unsettled(here, replicas, containers), here)
     Host.objects.filter(id=here.host.id).update(swept_at=clock.now())
 
 
-def _lose_sight(replicas: Iterable[Replica], fault: Unreachable) -> None:
-    for replica in replicas:
-        if replica.observed not in (Observed.UNKNOWN, Observed.ABSENT):
-            seen = unknown(replica, fault)
-            replica.observe(seen.observed, seen.reason)
-
-
-def _unsettled(here: Here, replicas: list[Replica], containers: dict[str, Container]) -> list[Replica]:
+def _unsettled(here: Here, replicas: list[Replica], containers: list[Container]) -> list[UUID]:
     attempts = {a.replica_id: a for a in Attempt.objects.filter(replica__in=replicas, ended_at=None)}
-    found = [(replica, containers.get(replica.container_name), attempts.get(replica.id)) for replica in replicas]
+    by_replica = {replica_of(container): container for container in containers}
+    found = [(replica, by_replica.get(replica.id), attempts.get(replica.id)) for replica in replicas]
 
-    def probe(item: tuple[Replica, Container | None, Attempt | None]) -> Health | None:
+    def probe(item: Found) -> Health | None:
         return ask(here.runtime, item[1], item[2])
 
-    with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
+    with ThreadPoolExecutor(AT_ONCE, "probe") as pool:
         healths = list(pool.map(probe, found))
-    return [
-        replica
-        for (replica, container, _), health in zip(found, healths, strict=True)
-        if not _is_settled(replica, container, health)
-    ]
+    now = clock.now()
+    both = zip(found, healths, strict=True)
+    return [item[0].id for item, health in both if not _is_settled(item, health, now)]
 
 
-def _is_settled(replica: Replica, container: Container | None, health: Health | None) -> bool:
-    """What is wanted is what is shown, and nothing is left to note."""
-    if replica.turn != replica.model.turn or replica.misses or replica.failures:
+def _is_settled(item: Found, health: Health | None, now: datetime) -> bool:
+    """What is wanted is what is shown, or its time has not come; and nothing is left to note."""
+    replica, container, attempt = item
+    renamed = container is not None and not container.name.endswith(replica.id.hex)
+    if replica.turn != replica.model.turn or replica.misses or renamed:
         return False
-    seen = judge(replica, container, health)
+    seen = judge(replica, attempt, container, health)
     if (seen.observed, seen.reason, seen.address) != (replica.observed, replica.reason, replica.address):
         return False
-    if replica.wanted:
-        return seen.observed is Observed.READY and health is Health.READY
-    return seen.observed is Observed.ABSENT and container is None
+    if seen.observed is Observed.ABSENT and container is None and attempt is None:
+        held = replica.gave_up or (replica.retry_at is not None and replica.retry_at > now)
+        return held or not replica.wanted
+    serves = seen.observed is Observed.READY and health is Health.READY
+    return serves and replica.wanted and not replica.failures and replica.draining_at is None

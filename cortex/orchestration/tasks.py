@@ -10,10 +10,11 @@ from kombu.exceptions import OperationalError
 
 from cortex.celery import app
 from cortex.fleet.models import Host, Replica
+from cortex.orchestration.hosts import mark_silent
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import here
 from cortex.orchestration.settle import settle
-from cortex.orchestration.sweep import sweep
+from cortex.orchestration.sweep import at_once, sweep
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def reconcile_replica(replica_id: str) -> None:
 @app.task
 def tick() -> None:
     """Beat's pulse: every host sweeps. Expires before the next, so a stalled queue does not pile up."""
+    mark_silent()
     for host in Host.objects.answering():
         sweep_host.apply_async(queue=host.queue, expires=settings.SWEEP_EVERY)
 
@@ -41,7 +43,7 @@ def tick() -> None:
 @app.task
 def sweep_host() -> None:
     """Look at everything of this worker's host."""
-    sweep(here())
+    sweep(here(), at_once)
 
 
 def poke(model_id: int) -> None:

@@ -11,7 +11,7 @@ from django.conf import settings
 from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Gpu, Host, Install, Replica
-from cortex.orchestration import orders
+from cortex.orchestration import hosts, orders
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle
@@ -89,7 +89,8 @@ class Loop:
         return Replica.objects.select_related("model", "host").get(model__name=name, slot=slot)
 
     def look(self, name: str = "tiny", slot: int = 0) -> Replica:
-        """One reconcile; the replica as it is then."""
+        """The host says that it lives, then one reconcile; the replica as it is then."""
+        hosts.register(self.here)
         model = Model.objects.get(name=name)
         settle(model.id)
         replica = Replica.objects.filter(model=model, slot=slot).first()

@@ -1,0 +1,132 @@
+"""Memory promised on cards: taken before a start, under a lock and a constraint; freed when its container is gone."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from django.db import transaction
+from django.db.models import F
+
+from cortex import placement
+from cortex.fleet.models import Gpu, Host, Replica, Seat
+from cortex.fleet.states import Observed
+
+NOT_YET = (Observed.ABSENT, Observed.FETCHING)
+
+
+class NoSeat(Exception):
+    """No room on this host's cards, with the reasons."""
+
+
+class Busy(Exception):
+    """Another launch on the same card goes first."""
+
+
+def need(replica: Replica, size: int) -> placement.Need:
+    """What it asks of cards; `size` in bytes."""
+    return placement.Need(bytes=size, gpus=replica.model.gpus)
+
+
+def cards(of: Iterable[Gpu]) -> list[placement.Card]:
+    """Cards as they are: what is promised, and what NVML sees beyond that."""
+    gpus = list(of)
+    held: dict[str, dict[str, int]] = defaultdict(dict)
+    alive: dict[str, int] = defaultdict(int)
+    for seat in Seat.objects.filter(gpu__in=gpus).select_related("replica__model"):
+        held[seat.gpu_id][str(seat.replica)] = seat.bytes
+        alive[seat.gpu_id] += 0 if seat.replica.observed in NOT_YET else seat.bytes
+    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid]) for gpu in gpus]
+
+
+def _card(gpu: Gpu, held: dict[str, int], alive: int) -> placement.Card:
+    foreign = max(0, gpu.used - alive)
+    return placement.Card(
+        uuid=gpu.uuid,
+        name=gpu.name,
+        total=gpu.total,
+        free=max(0, gpu.total - gpu.reserved - foreign),
+        missing=gpu.missing,
+        foreign=foreign,
+        pids=tuple(gpu.pids),
+        held=held,
+    )
+
+
+def take(replica: Replica, size: int) -> tuple[str, ...]:
+    """Reserve memory on this host's cards, once, in one transaction; the cards' UUIDs. Raises NoSeat."""
+    with transaction.atomic():
+        gpus = _locked(replica)
+        wish = need(replica, size)
+        held = list(replica.seats.select_related("gpu").order_by("gpu__index"))
+        if held and _still_right(held, wish):
+            return tuple(seat.gpu_id for seat in held)
+        _give_back(held)
+        answer = placement.place(wish, cards(_locked(replica) if held else gpus))
+        if isinstance(answer, placement.NoRoom):
+            raise NoSeat(str(answer))
+        for uuid, share in answer.by_card.items():
+            Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
+            Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
+        return tuple(gpu.uuid for gpu in sorted(gpus, key=lambda gpu: gpu.index) if gpu.uuid in answer.by_card)
+
+
+def _still_right(held: list[Seat], wish: placement.Need) -> bool:
+    if any(seat.gpu.missing for seat in held) or wish.gpus not in (None, len(held)):
+        return False
+    return sum(seat.bytes for seat in held) >= wish.bytes
+
+
+def launch(replica: Replica) -> None:
+    """Mark it as the one that starts on its cards. Raises Busy while another does.
+
+    Engines size themselves by what they see free, so the next waits until the first has its memory, and
+    until a sample shows it.
+    """
+    with transaction.atomic():
+        uuids = {gpu.uuid for gpu in _locked(replica)}
+        mine = set(replica.seats.values_list("gpu_id", flat=True)) & uuids
+        if not mine:
+            return
+        others = Seat.objects.filter(gpu__in=mine, launching=True).exclude(replica=replica)
+        for seat in others.select_related("gpu", "replica__model"):
+            if _is_starting(seat):
+                raise Busy(f"Waits until {seat.replica} has started on {seat.gpu}: one launch at a time on a card.")
+        replica.seats.update(launching=True)
+
+
+def _is_starting(seat: Seat) -> bool:
+    attempt = seat.replica.attempts.filter(ended_at=None).first()
+    if attempt is None or attempt.ready_at is None:
+        return attempt is not None or seat.replica.observed == Observed.ABSENT
+    return seat.gpu.seen_at is not None and seat.gpu.seen_at < attempt.ready_at
+
+
+def free(replica: Replica) -> None:
+    """Give the memory back. Only for a replica whose container was seen gone."""
+    with transaction.atomic():
+        list(Gpu.objects.select_for_update().filter(seats__replica=replica).order_by("uuid"))
+        _give_back(replica.seats.all())
+
+
+def _give_back(seats: Iterable[Seat]) -> None:
+    for seat in seats:
+        if Seat.objects.filter(id=seat.id).delete()[0]:
+            Gpu.objects.filter(uuid=seat.gpu_id).update(reserved=F("reserved") - seat.bytes)
+
+
+def _locked(replica: Replica) -> list[Gpu]:
+    return list(Gpu.objects.select_for_update().filter(host=replica.host).order_by("uuid"))
+
+
+def hosts(of: Iterable[Host], faults: dict[int, str]) -> list[placement.Host]:
+    """Hosts as placement sees them; `faults` says by id why nothing may go to one."""
+    return [
+        placement.Host(
+            name=host.name,
+            cards=cards(host.gpus.all()),
+            fault=faults.get(host.id, ""),
+            memory=host.memory,
+            load=host.replicas.count(),
+            labels=host.labels,
+        )
+        for host in of
+    ]
