@@ -11,6 +11,7 @@ from cortex.telemetry import logs
 from tests import scene
 from tests.browser.conftest import SlowTalker
 from tests.browser.pages import ask, log_lines, sign_in
+from tests.browser.test_looks import look
 
 pytestmark = pytest.mark.browser
 MODEL = "bge-m3"
@@ -72,6 +73,20 @@ def test_the_log_follows_at_the_end_and_lets_go_when_scrolled_up(model: Page) ->
     jump.click()
     expect(log_lines(model).last).to_be_in_viewport()
     expect(jump).to_be_hidden()
+
+
+def test_a_busy_page_fits_every_window(model: Page) -> None:
+    ship(
+        [
+            *scene.LOG.splitlines()[:4],
+            "srv  update_slots: all slots are idle",
+            "main: server is listening on 0.0.0.0:8000",
+        ]
+    )
+    expect(ask(model, "Say hello")).to_have_text("Hello from a model.")
+    expect(model.locator(".chat-facts")).to_be_visible()
+    expect(log_lines(model).last).to_contain_text("server is listening")
+    look(model, "chatting")
 
 
 def test_a_model_that_died_shows_the_log_it_left(model: Page) -> None:
