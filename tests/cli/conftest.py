@@ -1,6 +1,6 @@
 """The command line in this process, against the real web process on a port."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ def run(home: Any) -> Run:
 
 
 @pytest.fixture
-def cortex(live_server: LiveServer, transactional_db: None, bob: Person, run: Run, monkeypatch: Any) -> Iterator[Run]:
+def cortex(live_server: LiveServer, transactional_db: None, bob: Person, run: Run, monkeypatch: Any) -> Run:
     """The command line of bob, an operator, with a web process that answers."""
     monkeypatch.setenv("CORTEX_URL", live_server.url)
     monkeypatch.setenv("CORTEX_TOKEN", key_of(bob))
