@@ -12,8 +12,8 @@ ALIGNMENT = 128
 class Node:
     """A tensor: the result of an operation, a view of another, an input, or something allocated elsewhere."""
 
-    __slots__ = ("allocated", "at", "backend", "buffer", "children", "inplace", "is_input", "is_view", "kept", "root",
-                 "row", "seen", "size", "srcs", "views", "weight")  # fmt: skip
+    __slots__ = ("allocated", "at", "backend", "bare", "buffer", "children", "inplace", "is_input", "is_view", "kept",
+                 "root", "row", "seen", "size", "srcs", "views", "weight")  # fmt: skip
 
     def __init__(self, size: int, srcs: Sequence["Node"] = (), *, inplace: bool = False, row: int = 0) -> None:
         self.size = size
@@ -21,7 +21,7 @@ class Node:
         self.inplace = inplace
         self.row = row  # with the size, stands for the layout: equal ones may share memory
         self.root: Node | None = None
-        self.is_view = self.is_input = self.kept = self.weight = self.allocated = self.seen = False
+        self.is_view = self.is_input = self.kept = self.weight = self.allocated = self.seen = self.bare = False
         self.backend = self.buffer = -1
         self.children = self.views = self.at = 0
 
@@ -43,12 +43,12 @@ class Graph:
     def stored(self, backend: int, size: int = 0, *, weight: bool = False) -> Node:
         """A tensor that lives elsewhere; ``size`` is what a copy of it would take on another device."""
         node = Node(size)
-        node.backend, node.allocated, node.weight, node.seen = backend, False, weight, True
+        node.backend, node.weight, node.seen, node.bare = backend, weight, True, not size
         return node
 
-    def view(self, source: Node, size: int = 0, *, row: int = 0) -> Node:
+    def view(self, source: Node, size: int | None = None, *, row: int = 0) -> Node:
         """A look at ``source`` (view, reshape, permute), which moves nothing."""
-        node = Node(size or source.size, (source,), row=row or source.row)
+        node = Node(source.size if size is None else size, (source,), row=row or source.row)
         node.root = source.root if source.root is not None else source
         node.is_view = True
         return node
@@ -128,7 +128,7 @@ def _bring(
 ) -> None:
     """Replaces inputs that live on other backends by copies, each made once."""
     for index, source in enumerate(node.srcs):
-        if source.backend == node.backend or not source.size:
+        if source.backend == node.backend or source.bare:
             continue
         key = (id(source), node.backend)
         if key not in made:
@@ -248,18 +248,18 @@ class Pool:
         return at
 
     def give(self, at: int, size: int) -> None:
+        """Takes memory back, merging as ggml does: a block of no bytes in between keeps its neighbours apart."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
-        if not size:
-            return
         free = self.free
-        index = next(number for number, block in enumerate(free) if block[0] > at)
-        before = free[index - 1] if index else None
-        if free[index][0] == at + size:
-            free[index][0], free[index][1] = at, free[index][1] + size
-            if before is not None and before[0] + before[1] == at:
-                before[1] += free[index][1]
-                del free[index]
-        elif before is not None and before[0] + before[1] == at:
-            before[1] += size
-        else:
-            free.insert(index, [at, size])
+        for index, block in enumerate(free):
+            if block[0] + block[1] == at:
+                block[1] += size
+                if index + 1 < len(free) and at + size == free[index + 1][0]:
+                    block[1] += free.pop(index + 1)[1]
+                return
+            if at + size == block[0]:
+                block[0], block[1] = at, block[1] + size
+                if index and free[index - 1][0] + free[index - 1][1] == at:
+                    free[index - 1][1] += free.pop(index)[1]
+                return
+        free.insert(sum(block[0] < at for block in free), [at, size])

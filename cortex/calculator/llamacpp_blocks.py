@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import LlamaOptions, Placement
+from cortex.calculator.llamacpp_options import LlamaOptions, Placement, keeps_cache
 from cortex.calculator.shape import Layer, Shape
 
 F32, F16, I32, I64 = 4, 2, 4, 8
@@ -35,7 +35,8 @@ class Blocks:
         self.graph = Graph(devices + 1)
         self.tokens = options.tokens(shape)
         self.outputs = self.tokens if options.outputs is None else min(options.outputs, self.tokens)
-        self.streams = options.streams()
+        self.cached = keeps_cache(shape)
+        self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
         self.inputs = self._inputs()
         self.device = devices
@@ -51,18 +52,22 @@ class Blocks:
             rows=graph.input(self.outputs * I32),
             key_slots={window: graph.input(tokens * I64) for window in windows},
             value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},
-            masks={window: graph.input(count * tokens * width) for window, count in cells.items()},
+            masks={window: graph.input(self._seen(count) * tokens * width) for window, count in cells.items()},
             narrowed={},
             rotations=self._rotations(),
             states=graph.input(options.slots * I32),
         )
+
+    def _seen(self, cells: int) -> int:
+        """How many tokens a token may look at: the cells of the cache, or the batch itself without one."""
+        return cells if self.cached else self.tokens
 
     def _rotations(self) -> dict[str, Node]:
         """Hadamard matrices that quantized caches are turned with, where all heads have one size of 64 or more."""
         rotations = {}
         for kind, size in (("key_type", self._head_size("key")), ("value_type", self._head_size("value"))):
             quantized = not getattr(self.options, kind).startswith(("f", "bf"))
-            if quantized and size and size % 64 == 0 and self.shape.mla is None:
+            if self.cached and quantized and size and size % 64 == 0 and self.shape.mla is None:
                 side = 64
                 while kind == "key_type" and size % (2 * side) == 0:
                     side *= 2

@@ -9,6 +9,7 @@ from cortex.calculator.shape import Shape
 
 CACHE_TYPES = frozenset({"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"})
 WINDOW_PAD = 256
+STATELESS = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
 HOST = -1
 
 
@@ -73,6 +74,11 @@ class LlamaOptions:
         context = self.context or shape.context
         ubatch = min(self.ubatch or self.batch, min(context, self.batch) if shape.causal else self.batch)
         return _padded(min(cells, window * (self.slots if self.unified else 1) + ubatch), WINDOW_PAD)
+
+
+def keeps_cache(shape: Shape) -> bool:
+    """Whether llama.cpp makes a cache for this model; encoders see all their tokens at once."""
+    return shape.causal and shape.family not in STATELESS
 
 
 def _padded(number: int, step: int) -> int:
