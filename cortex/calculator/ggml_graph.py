@@ -77,7 +77,14 @@ class Graph:
 def compute_buffers(graph: Graph, copies: int = 1) -> list[int]:
     """Bytes of each backend's compute buffer. ``copies`` is 4 when a pipeline runs over several GPUs, else 1."""
     _assign(graph)
+    for node in graph.inputs if copies > 1 else ():
+        node.size, node.kept = _stepped(node.size, copies), True
     return _allocate(graph, _split(graph, copies))
+
+
+def _stepped(size: int, copies: int) -> int:
+    """Room for an input of each step of a pipeline, none of which is ever freed."""
+    return -(-size // ALIGNMENT) * ALIGNMENT * copies
 
 
 def _assign(graph: Graph) -> None:
@@ -155,9 +162,9 @@ def _copy_of(graph: Graph, source: Node, backend: int, copies: int) -> Node:
     copy = Node(source.size, row=source.row)
     copy.backend = backend
     if copies > 1:
-        copy.size = -(-source.size // ALIGNMENT) * ALIGNMENT * copies
         copy.kept = True
-        graph.inputs.append(copy)  # allocated first and never freed, once per step of the pipeline
+        copy.size = source.size if source.is_input else _stepped(source.size, copies)
+        graph.inputs.append(copy)  # allocated first
     return copy
 
 
