@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from cortex.calculator.ggml import row_bytes
@@ -11,6 +11,7 @@ from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, keeps_cache, place
 from cortex.calculator.shape import Layer, Shape
 
+AUTO_SLOTS = 4
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
 
@@ -142,7 +143,10 @@ def options_from(arguments: Sequence[str]) -> LlamaOptions:
         for flag in flags:
             if flag in values:
                 kwargs[name] = convert(values[flag])
-    return LlamaOptions(**kwargs)  # type: ignore[arg-type]
+    options = LlamaOptions(**kwargs)  # type: ignore[arg-type]
+    if options.slots < 1:  # "auto"
+        return replace(options, slots=AUTO_SLOTS, unified=True)
+    return options
 
 
 def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -166,8 +170,8 @@ FLAGS = (
     (("-np", "--parallel"), "slots", int),
     (("-b", "--batch-size"), "batch", int),
     (("-ub", "--ubatch-size"), "ubatch", int),
-    (("-ctk", "--cache-type-k"), "key_type", str),
-    (("-ctv", "--cache-type-v"), "value_type", str),
+    (("-ctk", "--cache-type-k"), "key_type", str.lower),
+    (("-ctv", "--cache-type-v"), "value_type", str.lower),
     (("-fa", "--flash-attn"), "flash", lambda text: text not in ("off", "0", "false")),
     (("-ngl", "--gpu-layers", "--n-gpu-layers"), "gpu_layers", _layers),
     (("-ts", "--tensor-split"), "split", _shares),

@@ -40,6 +40,7 @@ class Blocks:
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
         self.inputs = self._inputs()
         self.device = devices
+        self.apart = False
 
     def _inputs(self) -> Inputs:
         graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
@@ -128,10 +129,12 @@ class Blocks:
         if early:
             repeated = self._new(hidden * used, tokens, spread)
             spread = self._new(hidden * used, tokens, repeated, shares, inplace=True)
+        device, self.device = self.device, self.devices if self.apart else self.device
         up = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
         gate = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
         inner = self._new(layer.expert_ff * used, tokens, gate, up)
         down = self._matmul(hidden * used, inner, tokens, weight, chosen)
+        self.device = device
         weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
         graph.expand(weighed)
         parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]

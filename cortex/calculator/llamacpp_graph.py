@@ -51,6 +51,7 @@ class LlamaGraph(Mixers):
 
     def _on(self, index: int) -> None:
         place = self.placement.layers[index]
+        self.apart = index < self.options.expert_layers_on_host
         self.device = self.devices if place == HOST else place
 
     def _embedded(self, looked_up: Node, first: int) -> Node:
@@ -77,7 +78,8 @@ class LlamaGraph(Mixers):
 
     def _pipelined(self) -> bool:
         options = self.options
-        return options.pipelined and self.devices > 1 and self.placement.whole and options.cache_on_gpu
+        whole = self.placement.whole and options.cache_on_gpu and not options.expert_layers_on_host
+        return options.pipelined and self.devices > 1 and whole
 
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
         layer, shape = self.shape.layers[index], self.shape
