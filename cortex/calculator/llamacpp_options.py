@@ -22,7 +22,8 @@ class LlamaOptions:
     several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with the
     host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
     for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
-    before 2026, which keep a 32-bit mask and narrow it on the device.
+    before mid-2026, which keep a 32-bit mask and narrow it on the device. ``projector_bytes`` and ``lora_bytes`` are
+    the sizes of an image projector's and of adapters' files.
     """
 
     context: int = 0
@@ -44,6 +45,8 @@ class LlamaOptions:
     drafting: bool = False
     pinned: bool = True
     wide_mask: bool = False
+    projector_bytes: int = 0
+    lora_bytes: int = 0
 
     def total_context(self, shape: Shape) -> int:
         """Cells over all slots after llama.cpp's rounding."""
