@@ -8,9 +8,9 @@ def set_up(page: Page, link: str, name: str, password: str) -> None:
     page.goto(link)
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_label("Password confirmation").fill(password)
+    page.get_by_label("Password again").fill(password)
     page.get_by_role("button", name="Make the administrator").click()
-    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    expect(page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
 
 
 def sign_in(page: Page, name: str, password: str) -> None:
@@ -18,7 +18,7 @@ def sign_in(page: Page, name: str, password: str) -> None:
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    expect(page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
 
 
 def define(page: Page, name: str, path: str, *, engine: str = "llama.cpp", start: bool = True, **sizes: str) -> None:
