@@ -142,7 +142,7 @@ def _layer(row: Row, index: int, count: int, mla: Mla | None) -> Layer:
     windowed = _windowed(row, index, count)
     kv_heads, key, value = _heads(row, windowed, mla)
     layer = Layer(
-        heads=row.count("heads"),
+        heads=row.count("heads") or max(kv_heads, row.count("hidden") // max(key, 1)),
         kv_heads=kv_heads,
         key=key,
         value=value,
@@ -202,7 +202,7 @@ def llama_options(row: Row) -> LlamaOptions:
         whole_window=config.get("swa_full") is True,
         outputs=1 if few_outputs(row) else None,
         pipelined=row.number("config", "n_copies") == 4,
-        wide_mask=row.engine.startswith("ik_llama"),
+        wide_mask=not few_outputs(row),
     )
 
 

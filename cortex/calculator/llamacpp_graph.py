@@ -13,6 +13,7 @@ LATE_ROWS = frozenset(
     {"gpt-oss", "qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe", "mimo2", "step35"}
 )
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
+POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
 
 
@@ -21,28 +22,68 @@ class LlamaGraph(Mixers):
 
     def buffers(self, layers: Sequence[int]) -> list[int]:
         """Compute buffer per GPU, the host's last. ``layers`` are the numbers of the layers to build."""
-        hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
+        shape, tokens, graph = self.shape, self.tokens, self.graph
+        hidden = shape.hidden
         table = graph.stored(self.devices)
         looked_up = self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices)
         graph.expand(looked_up)
         graph.expand(graph.input(hidden * tokens * F32))
         current = looked_up
-        if self.shape.family.startswith(SCALED_INPUT):
+        if shape.family.startswith(SCALED_INPUT):
             current = self._new(hidden, tokens, current, inplace=True)
-        for index in layers:
-            current = self._layer(index, current, last=index == layers[-1])
-        self._head(current)
+        current = self._body(current, layers)
+        if self.cached:
+            self._head(current)
+        else:
+            current.kept = True
+            graph.expand(current)
         copies = 4 if self._pipelined() else 1
         return compute_buffers(graph, copies)
 
+    def _body(self, current: Node, layers: Sequence[int]) -> Node:
+        """All layers, one after the other."""
+        step = self._layer
+        if self.shape.family in POST_NORMED:
+            step, current = self._encoder_layer, self._embedded(current, layers[0])
+        for index in layers:
+            current = step(index, current, last=index == layers[-1])
+        return current
+
+    def _on(self, index: int) -> None:
+        place = self.placement.layers[index]
+        self.apart = index < self.options.expert_layers_on_host
+        self.device = self.devices if place == HOST else place
+
+    def _embedded(self, looked_up: Node, first: int) -> Node:
+        """Tokens plus positions, normed on the first layer's device."""
+        hidden, tokens = self.shape.hidden, self.tokens
+        table = self.graph.stored(self.devices)
+        positions = self._new(hidden, tokens, table, self.inputs.positions, backend=self.devices)
+        typed = self._new(hidden, tokens, looked_up, inplace=True, backend=self.devices)
+        summed = self._new(hidden, tokens, positions, typed, inplace=True)
+        self._on(first)
+        return self._norm(hidden, summed)
+
+    def _encoder_layer(self, index: int, entry: Node, *, last: bool) -> Node:
+        """A layer of the BERT kind: norms after each sum."""
+        layer, hidden = self.shape.layers[index], self.shape.hidden
+        self._on(index)
+        mixed, tokens = self._attention(layer, entry), self.tokens
+        if last:
+            tokens = self.outputs
+            mixed, entry = self._rows(mixed, hidden), self._rows(entry, hidden)
+        attended = self._norm(hidden, self._new(hidden, tokens, mixed, entry, inplace=True), tokens)
+        fed = self._feed_forward(layer, attended, tokens)
+        return self._norm(hidden, self._new(hidden, tokens, fed, attended, inplace=True), tokens)
+
     def _pipelined(self) -> bool:
         options = self.options
-        return options.pipelined and self.devices > 1 and self.placement.whole and options.cache_on_gpu
+        whole = self.placement.whole and options.cache_on_gpu and not options.expert_layers_on_host
+        return options.pipelined and self.devices > 1 and whole
 
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
         layer, shape = self.shape.layers[index], self.shape
-        place = self.placement.layers[index]
-        self.device = self.devices if place == HOST else place
+        self._on(index)
         normed = self._norm(shape.hidden, entry)
         mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed

@@ -8,7 +8,9 @@ from cortex.calculator.llamacpp_blocks import F32, Blocks
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
-UNTURNED = frozenset({"cohere2", "llama4"})  # their full layers have no rotary positions
+UNTURNED = frozenset(
+    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"}
+)  # no rotary positions where they see everything
 
 
 class Mixers(Blocks):
@@ -85,18 +87,12 @@ class Mixers(Blocks):
         for node in filter(None, (query, value, key)):
             graph.expand(node)
         cells = options.window_cells(self.shape, layer.window) if layer.window else options.cells(self.shape)
-        where = self.device if options.cache_on_gpu else self.devices
-        key_cache, value_cache = graph.stored(where), graph.stored(where)
-        if key is not None:
-            graph.expand(graph.written(key_cache, graph.view(key), self.inputs.key_slots[layer.window]))
-        if value is not None:
-            graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
-        keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
+        cells = self._seen(cells)
+        if self.cached or key is None or value is None:
+            keys, values = self._remembered(layer, key, value, cells, mla)
+        else:
+            keys, values = self._narrowed(key), self._narrowed(value)
         width = mla.rank if mla else layer.value
-        value_width = layer.key if mla else layer.kv_heads * width
-        values = self._cached(
-            key_cache if mla else value_cache, value_width, cells, options.key_type if mla else options.value_type
-        )
         mask = self._mask(layer.window)
         seen = graph.view(query)
         if options.flash:
@@ -111,6 +107,27 @@ class Mixers(Blocks):
             if options.pinned and not options.flash and not options.cache_on_gpu:
                 heads.backend = self.devices
         return graph.view(graph.expand(heads))
+
+    def _remembered(
+        self, layer: Layer, key: Node | None, value: Node | None, cells: int, mla: Mla | None
+    ) -> tuple[Node, Node]:
+        """Writes the new keys and values into the cache and looks at all of it."""
+        graph, options = self.graph, self.options
+        where = self.device if options.cache_on_gpu else self.devices
+        key_cache, value_cache = graph.stored(where), graph.stored(where)
+        if key is not None:
+            graph.expand(graph.written(key_cache, graph.view(key), self.inputs.key_slots[layer.window]))
+        if value is not None:
+            graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
+        keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
+        if mla:
+            return keys, self._cached(key_cache, layer.key, cells, options.key_type)
+        return keys, self._cached(value_cache, layer.kv_heads * layer.value, cells, options.value_type)
+
+    def _narrowed(self, source: Node) -> Node:
+        """Fresh keys or values as attention takes them: 16-bit for flash attention, else as they are."""
+        view = self.graph.view(source)
+        return Node(source.size // 2, (view,)) if self.options.flash else view
 
     def _mask(self, window: int) -> Node:
         mask = self.inputs.masks[window]
@@ -128,6 +145,8 @@ class Mixers(Blocks):
         if values.root is keys.root:  # compressed attention: V is a part of K and has to be turned first
             turned = Node(row_bytes(self.options.key_type, width * cells) * self.streams, (values,))
             return self._new(layer.heads * width, self.tokens, turned, weights)
+        if not self.cached:
+            values = self._new(layer.kv_heads * width, self.tokens, values)
         return self._new(layer.heads * width, self.tokens, values, weights)
 
     def _cached(self, cache: Node, width: int, cells: int, type_name: str) -> Node:
@@ -140,9 +159,13 @@ class Mixers(Blocks):
 
     def _states(self, values: int) -> Node:
         """The recurrent states of all sequences; touching them first is what binds the work to their device."""
-        self.graph.expand(self.graph.written(self._state_store()))
+        self._touch_states()
         rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
-        return self.graph.expand(rows)
+        self.graph.expand(rows)
+        return rows
+
+    def _touch_states(self) -> None:
+        self.graph.expand(self.graph.written(self._state_store()))
 
     def _state_store(self) -> Node:
         return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices)
@@ -165,6 +188,7 @@ class Mixers(Blocks):
         steps = self._new(facts.heads, tokens, apart, inplace=True, backend=self.device)
         scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
         scan.backend = self.device
+        self._touch_states()
         graph.expand(scan)
         graph.expand(graph.written(self._state_store(), graph.view(scan, layer.state * slots * F32)))
         skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)

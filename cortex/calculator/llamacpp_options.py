@@ -9,6 +9,7 @@ from cortex.calculator.shape import Shape
 
 CACHE_TYPES = frozenset({"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"})
 WINDOW_PAD = 256
+STATELESS = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
 HOST = -1
 
 
@@ -21,7 +22,8 @@ class LlamaOptions:
     several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with the
     host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
     for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
-    before 2026, which keep a 32-bit mask and narrow it on the device.
+    before mid-2026, which keep a 32-bit mask and narrow it on the device. ``projector_bytes`` and ``lora_bytes`` are
+    the sizes of an image projector's and of adapters' files.
     """
 
     context: int = 0
@@ -43,6 +45,8 @@ class LlamaOptions:
     drafting: bool = False
     pinned: bool = True
     wide_mask: bool = False
+    projector_bytes: int = 0
+    lora_bytes: int = 0
 
     def total_context(self, shape: Shape) -> int:
         """Cells over all slots after llama.cpp's rounding."""
@@ -73,6 +77,11 @@ class LlamaOptions:
         context = self.context or shape.context
         ubatch = min(self.ubatch or self.batch, min(context, self.batch) if shape.causal else self.batch)
         return _padded(min(cells, window * (self.slots if self.unified else 1) + ubatch), WINDOW_PAD)
+
+
+def keeps_cache(shape: Shape) -> bool:
+    """Whether llama.cpp makes a cache for this model; encoders see all their tokens at once."""
+    return shape.causal and shape.family not in STATELESS
 
 
 def _padded(number: int, step: int) -> int:

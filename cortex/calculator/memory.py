@@ -101,12 +101,15 @@ def estimate(shape: Shape, options: LlamaOptions | ServeOptions, cards: Sequence
 
 def _llamacpp(shape: Shape, options: LlamaOptions, devices: int) -> Estimate:
     planned: LlamaPlan = plan(shape, options, devices)
-    gpus = tuple(Need((*_buffers(each), OVERHEAD)) for each in planned.devices)
+    extras = _file_terms(options)
+    gpus = tuple(
+        Need((*_buffers(each), *(extras if index == 0 else ()), OVERHEAD)) for index, each in enumerate(planned.devices)
+    )
     return Estimate(
         engine="llamacpp",
         gpus=gpus,
         host=Need((*_buffers(planned.host), *_serving_extras(shape, options))),
-        disk=shape.file_bytes,
+        disk=shape.file_bytes + options.projector_bytes + options.lora_bytes,
         assumptions=shape.assumptions,
     )
 
@@ -126,6 +129,17 @@ def _buffers(planned: DevicePlan) -> tuple[Term, ...]:
         ranged("compute", compute, 0.95 * compute, 1.05 * compute + 16 * MIB, "peak of the graph as ggml allocates it"),
     )
     return tuple(term for term in terms if term.high > 16 * MIB or term.likely)
+
+
+def _file_terms(options: LlamaOptions) -> tuple[Term, ...]:
+    """What other files of the same server add to its first card."""
+    terms = (
+        exact("lora", options.lora_bytes, "adapters are loaded whole, beside the weights they change"),
+        exact("projector", options.projector_bytes, "the image projector's file"),
+        ranged("projector_compute", 250 * MIB, 200 * MIB, 600 * MIB if options.flash else 4.6 * GIB,
+               "one picture through the projector; far more without flash attention"),
+    )  # fmt: skip
+    return tuple(term for term in terms[:2] if term.high) + (terms[2:] if options.projector_bytes else ())
 
 
 def _serving_extras(shape: Shape, options: LlamaOptions) -> tuple[Term, ...]:

@@ -13,16 +13,21 @@ def rank_weights(shape: Shape, options: ServeOptions) -> int:
     """
     if options.weight_bytes:
         return options.weight_bytes
-    stages, ranks = max(1, options.pipeline), max(1, options.tensor)
-    trunk = shape.trunk
-    share = -(-len(trunk) // stages)
-    layers = sum(layer_weights(layer, options) for layer in trunk[:share])
-    ends = shape.input_bytes + (0 if shape.tied else shape.output_bytes)
-    if stages > 1:
-        ends = max(shape.input_bytes, shape.output_bytes or shape.embedding)
     tower = 0 if options.language_only else shape.tower_bytes
     drafts = sum(layer_weights(layer, options) for layer in shape.layers if layer.draft) if options.draft_tokens else 0
-    return layers + -(-ends // ranks) + tower + drafts
+    return max(_stages(shape, options)) + tower + drafts
+
+
+def _stages(shape: Shape, options: ServeOptions) -> list[int]:
+    """Weights of one rank in each pipeline stage: the first looks tokens up, the last has the head."""
+    stages, ranks = max(1, options.pipeline), max(1, options.tensor)
+    layers = [layer_weights(layer, options) for layer in shape.trunk]
+    share = -(-len(layers) // stages)
+    sums = [sum(layers[at : at + share]) for at in range(0, stages * share, share)]
+    sums[0] += -(-shape.input_bytes // ranks)
+    tied_elsewhere = shape.embedding if shape.tied and stages > 1 else 0
+    sums[-1] += -(-(shape.output_bytes + tied_elsewhere) // ranks)
+    return sums
 
 
 def layer_weights(layer: Layer, options: ServeOptions) -> int:

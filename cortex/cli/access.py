@@ -19,6 +19,7 @@ def sign_in(ctx: typer.Context) -> None:
     given: login.Login = ctx.obj.login
     token = given.token or _ask_for_key()
     rest = Rest(replace(given, token=token))
+    ctx.call_on_close(rest.close)
     rest.get("models", {"limit": 1})
     output.say(f"The key is good. Kept in {login.keep(rest.login)}")
 

@@ -19,7 +19,7 @@ def chat(
 ) -> None:
     """Talk to a model through the gateway. Reads stdin when it is no terminal."""
     login: Login = ctx.obj.login
-    if not message and sys.stdin.isatty():
+    if not message and is_terminal():
         _converse(login, name, max_tokens)
         return
     message = message or sys.stdin.read().strip()
@@ -30,6 +30,11 @@ def chat(
 
 def add_to(app: typer.Typer) -> None:
     app.command()(chat)
+
+
+def is_terminal() -> bool:
+    """Whether somebody types."""
+    return sys.stdin.isatty()
 
 
 def _converse(login: Login, name: str, limit: int | None) -> None:

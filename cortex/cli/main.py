@@ -45,10 +45,9 @@ def connect(
 ) -> None:
     """Define models, start them, talk to them."""
     said = login.Login(url.rstrip("/"), token, gateway.rstrip("/"))
-    if ctx.invoked_subcommand == "login":
-        ctx.obj = Rest(said.with_defaults(login.Login()))
-    else:
-        ctx.obj = Rest(said.with_defaults(login.kept()))
+    kept = login.Login() if ctx.invoked_subcommand == "login" else login.kept()
+    ctx.obj = Rest(said.with_defaults(kept))
+    ctx.call_on_close(ctx.obj.close)
 
 
 for room in (models, applying, looking, chatting, doctor, access):

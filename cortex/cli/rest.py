@@ -32,6 +32,9 @@ class Rest:
         except (httpx2.InvalidURL, ValueError) as error:
             raise _bad_login(login, error) from error
 
+    def close(self) -> None:
+        self._client.close()
+
     def get(self, path: str, query: Query | None = None) -> Any:
         return self._ask("GET", path, params=query).json()
 
