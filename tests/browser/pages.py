@@ -48,7 +48,8 @@ def define(page: Page, name: str, path: str, *, engine: str = "llama.cpp", start
     page.get_by_label("File or folder").fill(path)
     page.get_by_role("radio", name=engine).check()
     for title, value in sizes.items():
-        page.get_by_label(title.capitalize(), exact=True).fill(value)
+        name = {"gpus": "GPUs"}.get(title, title.capitalize())
+        page.get_by_role("textbox", name=name, exact=True).fill(value)
     page.get_by_role("button", name="Save and start" if start else "Save", exact=True).click()
 
 
