@@ -46,7 +46,7 @@ def test(words: list[str], *, unit: bool, slow: bool) -> int:
 
 def prepare() -> None:
     """Docker Engine, compose, the engine image and a browser: what is missing is installed or built."""
-    docker_engine.ensure()
+    docker_engine.ensure(gpu_stand_in=True)
     compose_plugin.ensure()
     with phase("Browser") as it:
         ensure_packages(it, {"chromium": "chromium"})
