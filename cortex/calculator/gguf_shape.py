@@ -17,7 +17,7 @@ from cortex.calculator.gguf_families import (
 )
 from cortex.calculator.shape import Layer, LayerWeights, Mla, Recurrence, Shape
 
-LAYER_LIMIT = 1024
+LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ def shape_of(header: GgufHeader) -> Shape:
         raise damaged(header.name, f"it has {count} layers of width {hidden}.")
     tensors = {tensor.name: tensor for tensor in header.tensors}
     embedding = tensors.get("token_embd.weight")
+    if not keys.number("expert_used_count") <= keys.number("expert_count") <= EXPERT_LIMIT:
+        raise damaged(header.name, f"it uses {keys.number('expert_used_count'):,} experts.")
     mla = _mla(keys)
     return Shape(
         name=_name(header),
