@@ -22,7 +22,8 @@ class LlamaOptions:
     several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with the
     host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
     for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
-    before mid-2026, which keep a 32-bit mask and narrow it on the device. ``projector_bytes`` and ``lora_bytes`` are
+    before mid-2026, which keep a 32-bit mask and narrow it on the device, ``window_by_batch`` for those of mid-2025,
+    whose windows had room for a whole batch. ``projector_bytes`` and ``lora_bytes`` are
     the sizes of an image projector's and of adapters' files.
     """
 
@@ -45,6 +46,7 @@ class LlamaOptions:
     drafting: bool = False
     pinned: bool = True
     wide_mask: bool = False
+    window_by_batch: bool = False
     projector_bytes: int = 0
     lora_bytes: int = 0
 
@@ -75,7 +77,8 @@ class LlamaOptions:
         if self.whole_window:
             return cells
         context = self.context or shape.context
-        ubatch = min(self.ubatch or self.batch, min(context, self.batch) if shape.causal else self.batch)
+        batch = min(context, self.batch) if shape.causal else self.batch
+        ubatch = batch if self.window_by_batch else min(self.ubatch or self.batch, batch)
         return _padded(min(cells, window * (self.slots if self.unified else 1) + ubatch), WINDOW_PAD)
 
 
