@@ -41,7 +41,7 @@ def test(words: list[str], *, unit: bool, slow: bool) -> int:
         return pytest("-m", marks, *words)
     prepare()
     chosen = [] if slow else ["-m", "not slow"]
-    return pytest(*chosen, "--cov", "--cov-report=term:skip-covered", *words)
+    return pytest(*chosen, "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=term:skip-covered", *words)
 
 
 def prepare() -> None:
