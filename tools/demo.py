@@ -146,7 +146,7 @@ curl -N {running.gateway}/v1/chat/completions -H "Authorization: Bearer {key}" \
 
   With OpenAI's client:
 
-python - <<'END'
+pip install -q openai && python - <<'END'
 from openai import OpenAI
 client = OpenAI(base_url="{running.gateway}/v1", api_key="{key}")
 for chunk in client.chat.completions.create(

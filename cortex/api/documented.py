@@ -30,7 +30,7 @@ def page_of(shape: type[BaseModel]) -> Any:
     return answers({200: create_model(name, items=(list[shape], ...), next=(str | None, ...))})  # type: ignore[valid-type]
 
 
-def answers(good: dict[int, Any], *bad: int, also_dry_run: bool = False) -> Any:
+def answers(good: dict[Any, Any], *bad: int, also_dry_run: bool = False) -> Any:
     """Responses by status; what everybody may meet is added."""
     if also_dry_run:
         good = {**good, 200: OpenApiResponse(shapes.ModelOrPlan, description="The model; with dry_run, the plan.")}

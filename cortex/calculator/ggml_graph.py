@@ -12,8 +12,8 @@ ALIGNMENT = 128
 class Node:
     """A tensor: the result of an operation, a view of another, an input, or something allocated elsewhere."""
 
-    __slots__ = ("allocated", "at", "backend", "buffer", "children", "inplace", "is_input", "is_view", "kept", "root",
-                 "row", "seen", "size", "srcs", "views", "weight")  # fmt: skip
+    __slots__ = ("allocated", "at", "backend", "bare", "buffer", "children", "inplace", "is_input", "is_view", "kept",
+                 "root", "row", "seen", "size", "srcs", "views", "weight")  # fmt: skip
 
     def __init__(self, size: int, srcs: Sequence["Node"] = (), *, inplace: bool = False, row: int = 0) -> None:
         self.size = size
@@ -21,7 +21,7 @@ class Node:
         self.inplace = inplace
         self.row = row  # with the size, stands for the layout: equal ones may share memory
         self.root: Node | None = None
-        self.is_view = self.is_input = self.kept = self.weight = self.allocated = self.seen = False
+        self.is_view = self.is_input = self.kept = self.weight = self.allocated = self.seen = self.bare = False
         self.backend = self.buffer = -1
         self.children = self.views = self.at = 0
 
@@ -33,6 +33,7 @@ class Graph:
         self.backends = backends
         self.nodes: list[Node] = []
         self.inputs: list[Node] = []
+        self.lends = False
 
     def input(self, size: int) -> Node:
         """Data from outside, one buffer on the host."""
@@ -43,12 +44,13 @@ class Graph:
     def stored(self, backend: int, size: int = 0, *, weight: bool = False) -> Node:
         """A tensor that lives elsewhere; ``size`` is what a copy of it would take on another device."""
         node = Node(size)
-        node.backend, node.allocated, node.weight, node.seen = backend, False, weight, True
+        node.backend, node.weight, node.seen, node.bare = backend, weight, True, not size
+        self.lends = self.lends or weight
         return node
 
-    def view(self, source: Node, size: int = 0, *, row: int = 0) -> Node:
+    def view(self, source: Node, size: int | None = None, *, row: int = 0) -> Node:
         """A look at ``source`` (view, reshape, permute), which moves nothing."""
-        node = Node(size or source.size, (source,), row=row or source.row)
+        node = Node(source.size if size is None else size, (source,), row=row or source.row)
         node.root = source.root if source.root is not None else source
         node.is_view = True
         return node
@@ -77,7 +79,14 @@ class Graph:
 def compute_buffers(graph: Graph, copies: int = 1) -> list[int]:
     """Bytes of each backend's compute buffer. ``copies`` is 4 when a pipeline runs over several GPUs, else 1."""
     _assign(graph)
+    for node in graph.inputs if copies > 1 else ():
+        node.size, node.kept = _stepped(node.size, copies), True
     return _allocate(graph, _split(graph, copies))
+
+
+def _stepped(size: int, copies: int) -> int:
+    """Room for an input of each step of a pipeline, none of which is ever freed."""
+    return -(-size // ALIGNMENT) * ALIGNMENT * copies
 
 
 def _assign(graph: Graph) -> None:
@@ -114,7 +123,7 @@ def _split(graph: Graph, copies: int) -> list[Node]:
     current = -1
     for node in graph.nodes:
         if not node.is_view:
-            if node.backend != current or (fresh and _brings_weight(node)):
+            if node.backend != current or (graph.lends and fresh and _brings_weight(node)):
                 _close(result, piece, fresh)
                 current = node.backend
             _bring(graph, node, made, fresh, copies)
@@ -128,7 +137,7 @@ def _bring(
 ) -> None:
     """Replaces inputs that live on other backends by copies, each made once."""
     for index, source in enumerate(node.srcs):
-        if source.backend == node.backend or not source.size:
+        if source.backend == node.backend or source.bare:
             continue
         key = (id(source), node.backend)
         if key not in made:
@@ -155,9 +164,9 @@ def _copy_of(graph: Graph, source: Node, backend: int, copies: int) -> Node:
     copy = Node(source.size, row=source.row)
     copy.backend = backend
     if copies > 1:
-        copy.size = -(-source.size // ALIGNMENT) * ALIGNMENT * copies
         copy.kept = True
-        graph.inputs.append(copy)  # allocated first and never freed, once per step of the pipeline
+        copy.size = source.size if source.is_input else _stepped(source.size, copies)
+        graph.inputs.append(copy)  # allocated first
     return copy
 
 
@@ -244,22 +253,23 @@ class Pool:
         block[1] -= size
         if not block[1]:
             del self.free[best]
-        self.peak = max(self.peak, at + size)
+        if at + size > self.peak:
+            self.peak = at + size
         return at
 
     def give(self, at: int, size: int) -> None:
+        """Takes memory back, merging as ggml does: a block of no bytes in between keeps its neighbours apart."""
         size = -(-size // ALIGNMENT) * ALIGNMENT
-        if not size:
-            return
         free = self.free
-        index = next(number for number, block in enumerate(free) if block[0] > at)
-        before = free[index - 1] if index else None
-        if free[index][0] == at + size:
-            free[index][0], free[index][1] = at, free[index][1] + size
-            if before is not None and before[0] + before[1] == at:
-                before[1] += free[index][1]
-                del free[index]
-        elif before is not None and before[0] + before[1] == at:
-            before[1] += size
-        else:
-            free.insert(index, [at, size])
+        for index, block in enumerate(free):
+            if block[0] + block[1] == at:
+                block[1] += size
+                if index + 1 < len(free) and at + size == free[index + 1][0]:
+                    block[1] += free.pop(index + 1)[1]
+                return
+            if at + size == block[0]:
+                block[0], block[1] = at, block[1] + size
+                if index and free[index - 1][0] + free[index - 1][1] == at:
+                    free[index - 1][1] += free.pop(index)[1]
+                return
+        free.insert(sum(block[0] < at for block in free), [at, size])

@@ -1,15 +1,18 @@
 """What llama.cpp plans before it allocates: model, context and compute bytes per device and on the host."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from cortex.calculator.ggml import row_bytes
+from cortex.calculator.llamacpp_altup import AltupGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, place
+from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, keeps_cache, place
 from cortex.calculator.shape import Layer, Shape
 
+AUTO_SLOTS = 4
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
-STATELESS = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     model = _model(shape, options, placement, devices)
     caches = cache_bytes(shape, options, placement, devices)
     states = state_bytes(shape, options, placement, devices)
-    compute = LlamaGraph(shape, options, placement, devices).buffers(sample(shape, placement))
+    graph = AltupGraph if shape.family == "gemma3n" else LlamaGraph
+    compute = graph(shape, options, placement, devices).buffers(sample(shape, placement))
     plans = [
         DevicePlan(*sums, state)
         for sums, state in zip(
@@ -53,16 +57,24 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
 
 
 def sample(shape: Shape, placement: Placement) -> list[int]:
-    """Numbers of layers whose graph needs what the whole graph needs: two of a kind in a row on each device."""
+    """Numbers of layers whose graph needs what the whole graph needs.
+
+    Of each run of layers on one device: the beginning, until every kind was there twice, and the end.
+    """
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
-    chosen: list[int] = []
-    counts: dict[object, int] = {}
-    for index in trunk:
-        key = (placement.layers[index], _kind(shape.layers[index]))
-        counts[key] = counts.get(key, 0) + 1
-        if counts[key] <= SAMPLE or index == trunk[-1]:
-            chosen.append(index)
-    return chosen
+    chosen: set[int] = set()
+    for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
+        run = list(group)
+        missing = {
+            kind: min(SAMPLE, count) for kind, count in Counter(_kind(shape.layers[each]) for each in run).items()
+        }
+        for index in run:
+            if not any(missing.values()):
+                break
+            chosen.add(index)
+            missing[_kind(shape.layers[index])] = max(missing[_kind(shape.layers[index])] - 1, 0)
+        chosen.update(run[-SAMPLE:])
+    return sorted(chosen)
 
 
 def _kind(layer: Layer) -> tuple[object, ...]:
@@ -94,7 +106,7 @@ def _model(shape: Shape, options: LlamaOptions, placement: Placement, devices: i
 def cache_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> list[int]:
     """Bytes of K and V per device, the host last: rows of each type x cells x streams of every layer that has them."""
     sums = [0] * (devices + 1)
-    if (shape.pooled and not shape.causal) or shape.family in STATELESS:
+    if not keeps_cache(shape):
         return sums
     widest = max((layer.kv_heads * layer.value for layer in shape.layers), default=0)
     for index, layer in enumerate(shape.layers):
@@ -131,7 +143,10 @@ def options_from(arguments: Sequence[str]) -> LlamaOptions:
         for flag in flags:
             if flag in values:
                 kwargs[name] = convert(values[flag])
-    return LlamaOptions(**kwargs)  # type: ignore[arg-type]
+    options = LlamaOptions(**kwargs)  # type: ignore[arg-type]
+    if options.slots < 1:  # "auto"
+        return replace(options, slots=AUTO_SLOTS, unified=True)
+    return options
 
 
 def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -155,8 +170,8 @@ FLAGS = (
     (("-np", "--parallel"), "slots", int),
     (("-b", "--batch-size"), "batch", int),
     (("-ub", "--ubatch-size"), "ubatch", int),
-    (("-ctk", "--cache-type-k"), "key_type", str),
-    (("-ctv", "--cache-type-v"), "value_type", str),
+    (("-ctk", "--cache-type-k"), "key_type", str.lower),
+    (("-ctv", "--cache-type-v"), "value_type", str.lower),
     (("-fa", "--flash-attn"), "flash", lambda text: text not in ("off", "0", "false")),
     (("-ngl", "--gpu-layers", "--n-gpu-layers"), "gpu_layers", _layers),
     (("-ts", "--tensor-split"), "split", _shares),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import LlamaOptions, Placement
+from cortex.calculator.llamacpp_options import LlamaOptions, Placement, keeps_cache
 from cortex.calculator.shape import Layer, Shape
 
 F32, F16, I32, I64 = 4, 2, 4, 8
@@ -22,6 +22,7 @@ class Inputs:
     key_slots: dict[int, Node]
     value_slots: dict[int, Node]
     masks: dict[int, Node]
+    narrowed: dict[tuple[int, int], Node]
     rotations: dict[str, Node]
     states: Node
 
@@ -34,14 +35,16 @@ class Blocks:
         self.graph = Graph(devices + 1)
         self.tokens = options.tokens(shape)
         self.outputs = self.tokens if options.outputs is None else min(options.outputs, self.tokens)
-        self.streams = options.streams()
+        self.cached = keeps_cache(shape)
+        self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
         self.inputs = self._inputs()
         self.device = devices
+        self.apart = False
 
     def _inputs(self) -> Inputs:
         graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
-        width = F16 if options.flash else F32
+        width = F16 if options.flash and not options.wide_mask else F32
         windows = {layer.window for layer in shape.trunk} | {0}
         cells = {window: options.window_cells(shape, window) if window else options.cells(shape) for window in windows}
         values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
@@ -50,17 +53,22 @@ class Blocks:
             rows=graph.input(self.outputs * I32),
             key_slots={window: graph.input(tokens * I64) for window in windows},
             value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},
-            masks={window: graph.input(count * tokens * width) for window, count in cells.items()},
+            masks={window: graph.input(self._seen(count) * tokens * width) for window, count in cells.items()},
+            narrowed={},
             rotations=self._rotations(),
             states=graph.input(options.slots * I32),
         )
+
+    def _seen(self, cells: int) -> int:
+        """How many tokens a token may look at: the cells of the cache, or the batch itself without one."""
+        return cells if self.cached else self.tokens
 
     def _rotations(self) -> dict[str, Node]:
         """Hadamard matrices that quantized caches are turned with, where all heads have one size of 64 or more."""
         rotations = {}
         for kind, size in (("key_type", self._head_size("key")), ("value_type", self._head_size("value"))):
             quantized = not getattr(self.options, kind).startswith(("f", "bf"))
-            if quantized and size and size % 64 == 0 and self.shape.mla is None:
+            if self.cached and quantized and size and size % 64 == 0 and self.shape.mla is None:
                 side = 64
                 while kind == "key_type" and size % (2 * side) == 0:
                     side *= 2
@@ -121,15 +129,18 @@ class Blocks:
         if early:
             repeated = self._new(hidden * used, tokens, spread)
             spread = self._new(hidden * used, tokens, repeated, shares, inplace=True)
+        device, self.device = self.device, self.devices if self.apart else self.device
         up = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
         gate = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
         inner = self._new(layer.expert_ff * used, tokens, gate, up)
         down = self._matmul(hidden * used, inner, tokens, weight, chosen)
+        self.device = device
         weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
+        graph.expand(weighed)
         parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]
         total = parts[0]
         for part in parts[1:]:
-            total = self._new(hidden, tokens, total, part, inplace=True)
+            total = graph.expand(self._new(hidden, tokens, total, part, inplace=True))
         if used == 1:
             total = self._new(hidden, tokens, total)
         if layer.shared_ff:

@@ -6,12 +6,15 @@ from cortex.calculator.ggml_graph import Node, compute_buffers
 from cortex.calculator.llamacpp_blocks import F32, I32
 from cortex.calculator.llamacpp_mixers import Mixers
 from cortex.calculator.llamacpp_options import HOST
+from cortex.calculator.shape import Layer
 
 SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "falcon-h1")
 LATE_ROWS = frozenset(
     {"gpt-oss", "qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe", "mimo2", "step35"}
 )
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
+POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
+SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
 
 
 class LlamaGraph(Mixers):
@@ -19,31 +22,74 @@ class LlamaGraph(Mixers):
 
     def buffers(self, layers: Sequence[int]) -> list[int]:
         """Compute buffer per GPU, the host's last. ``layers`` are the numbers of the layers to build."""
-        hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
+        shape, tokens, graph = self.shape, self.tokens, self.graph
+        hidden = shape.hidden
         table = graph.stored(self.devices)
         looked_up = self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices)
         graph.expand(looked_up)
         graph.expand(graph.input(hidden * tokens * F32))
         current = looked_up
-        if self.shape.family.startswith(SCALED_INPUT):
+        if shape.family.startswith(SCALED_INPUT):
             current = self._new(hidden, tokens, current, inplace=True)
-        for index in layers:
-            current = self._layer(index, current, last=index == layers[-1])
-        self._head(current)
+        current = self._body(current, layers)
+        if self.cached:
+            self._head(current)
+        else:
+            current.kept = True
+            graph.expand(current)
         copies = 4 if self._pipelined() else 1
         return compute_buffers(graph, copies)
 
+    def _body(self, current: Node, layers: Sequence[int]) -> Node:
+        """All layers, one after the other."""
+        step = self._layer
+        if self.shape.family in POST_NORMED:
+            step, current = self._encoder_layer, self._embedded(current, layers[0])
+        for index in layers:
+            current = step(index, current, last=index == layers[-1])
+        return current
+
+    def _on(self, index: int) -> None:
+        place = self.placement.layers[index]
+        self.apart = index < self.options.expert_layers_on_host
+        self.device = self.devices if place == HOST else place
+
+    def _embedded(self, looked_up: Node, first: int) -> Node:
+        """Tokens plus positions, normed on the first layer's device."""
+        hidden, tokens = self.shape.hidden, self.tokens
+        table = self.graph.stored(self.devices)
+        positions = self._new(hidden, tokens, table, self.inputs.positions, backend=self.devices)
+        typed = self._new(hidden, tokens, looked_up, inplace=True, backend=self.devices)
+        summed = self._new(hidden, tokens, positions, typed, inplace=True)
+        self._on(first)
+        return self._norm(hidden, summed)
+
+    def _encoder_layer(self, index: int, entry: Node, *, last: bool) -> Node:
+        """A layer of the BERT kind: norms after each sum."""
+        layer, hidden = self.shape.layers[index], self.shape.hidden
+        self._on(index)
+        mixed, tokens = self._attention(layer, entry), self.tokens
+        if last:
+            tokens = self.outputs
+            mixed, entry = self._rows(mixed, hidden), self._rows(entry, hidden)
+        attended = self._norm(hidden, self._new(hidden, tokens, mixed, entry, inplace=True), tokens)
+        fed = self._feed_forward(layer, attended, tokens)
+        return self._norm(hidden, self._new(hidden, tokens, fed, attended, inplace=True), tokens)
+
     def _pipelined(self) -> bool:
         options = self.options
-        return options.pipelined and self.devices > 1 and self.placement.whole and options.cache_on_gpu
+        whole = self.placement.whole and options.cache_on_gpu and not options.expert_layers_on_host
+        return options.pipelined and self.devices > 1 and whole
 
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
         layer, shape = self.shape.layers[index], self.shape
-        place = self.placement.layers[index]
-        self.device = self.devices if place == HOST else place
+        self._on(index)
         normed = self._norm(shape.hidden, entry)
-        mixed = self._mix(layer, normed)
+        mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed
+        if layer.state and layer.kv_heads:  # both mixers at once: summed before the last layer picks its rows
+            summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
+            return self._second_half(layer, self._rows(summed, shape.hidden) if last else summed, last)
         if last and shape.family not in LATE_ROWS:
             tokens = self.outputs
             mixed, residual = self._rows(mixed, shape.hidden), self._rows(entry, shape.hidden)
@@ -54,7 +100,13 @@ class LlamaGraph(Mixers):
         if "post_attention_norm" in shape.roles and "ffn_norm" in shape.roles:
             mixed = self._norm(shape.hidden, mixed, tokens)
         summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
-        if not layer.ff and not layer.experts:
+        return self._second_half(layer, summed, last)
+
+    def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
+        """The feed-forward block on what the mixer left, with its residual."""
+        shape = self.shape
+        tokens = self.outputs if last and shape.family not in LATE_ROWS else self.tokens
+        if not SECOND_NORMS & shape.roles:
             return summed
         fed = self._feed_forward(layer, self._norm(shape.hidden, summed, tokens), tokens)
         if "post_ffw_norm" in shape.roles:

@@ -7,19 +7,23 @@ from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F32, Blocks
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
-UNTURNED = frozenset({"cohere2", "llama4"})  # their full layers have no rotary positions
+GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
+UNTURNED = frozenset(
+    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"}
+)  # no rotary positions where they see everything
 
 
 class Mixers(Blocks):
     """The token mixers of all families."""
 
-    def _mix(self, layer: Layer, normed: Node) -> Node:
+    def _mix(self, layer: Layer, entry: Node, normed: Node) -> Node:
         shape = self.shape
         if layer.state and shape.recurrence is not None:
-            mixed = self._recurrent(layer, normed, shape.recurrence)
             if not layer.kv_heads:
-                return mixed
-            return self._new(shape.hidden, self.tokens, self._attention(layer, normed), mixed, inplace=True)
+                return self._recurrent(layer, normed, shape.recurrence)
+            attended = self._attention(layer, normed)
+            mixed = self._recurrent(layer, self._norm(shape.hidden, entry), shape.recurrence)
+            return self._new(shape.hidden, self.tokens, attended, mixed, inplace=True)
         if shape.mla is not None and layer.kv_heads:
             return self._compressed_attention(layer, normed, shape.mla)
         if layer.kv_heads:
@@ -29,20 +33,30 @@ class Mixers(Blocks):
     def _attention(self, layer: Layer, normed: Node) -> Node:
         tokens, roles = self.tokens, self.shape.roles
         query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
+        gate: Node | None = None
         if "attn_qkv" in roles and "attn_q" not in roles:
             fused = self._matmul(query + key + value, normed)
             parts = [self.graph.view(fused, width * tokens * F32, row=width) for width in (query, key, value)]
         else:
-            parts = [self.graph.view(self._matmul(width, normed)) for width in (query, key, value)]
+            gated = 2 if self.shape.family in GATED else 1
+            whole = self._matmul(query * gated, normed)
+            parts = [self.graph.view(whole, query * tokens * F32, row=query)]
+            parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
+            gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
         if "attn_q_norm" in roles:
             parts[0], parts[1] = self._norm(query, parts[0]), self._norm(key, parts[1])
         turned = parts[:2]
         if layer.window or self.shape.family not in UNTURNED:
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
+        elif self.shape.family == "llama4":
+            turned[0] = self._new(query, tokens, parts[0], inplace=True)
         parts = [*self._rotate(turned, "key_type", layer.key), *self._rotate(parts[2:], "value_type", layer.value)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
         heads = self._rotate([heads], "value_type", layer.value)[0]
+        if gate is not None:
+            opened = self._new(query, tokens, gate, inplace=True)
+            heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
 
     def _rotate(self, nodes: Sequence[Node], kind: str, size: int) -> list[Node]:
@@ -73,19 +87,13 @@ class Mixers(Blocks):
         for node in filter(None, (query, value, key)):
             graph.expand(node)
         cells = options.window_cells(self.shape, layer.window) if layer.window else options.cells(self.shape)
-        where = self.device if options.cache_on_gpu else self.devices
-        key_cache, value_cache = graph.stored(where), graph.stored(where)
-        if key is not None:
-            graph.expand(graph.written(key_cache, graph.view(key), self.inputs.key_slots[layer.window]))
-        if value is not None:
-            graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
-        keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
+        cells = self._seen(cells)
+        if self.cached or key is None or value is None:
+            keys, values = self._remembered(layer, key, value, cells, mla)
+        else:
+            keys, values = self._narrowed(key), self._narrowed(value)
         width = mla.rank if mla else layer.value
-        value_width = layer.key if mla else layer.kv_heads * width
-        values = self._cached(
-            key_cache if mla else value_cache, value_width, cells, options.key_type if mla else options.value_type
-        )
-        mask = self.inputs.masks[layer.window]
+        mask = self._mask(layer.window)
         seen = graph.view(query)
         if options.flash:
             heads = self._new(layer.heads * width, tokens, seen, keys, values, mask)
@@ -100,6 +108,36 @@ class Mixers(Blocks):
                 heads.backend = self.devices
         return graph.view(graph.expand(heads))
 
+    def _remembered(
+        self, layer: Layer, key: Node | None, value: Node | None, cells: int, mla: Mla | None
+    ) -> tuple[Node, Node]:
+        """Writes the new keys and values into the cache and looks at all of it."""
+        graph, options = self.graph, self.options
+        where = self.device if options.cache_on_gpu else self.devices
+        key_cache, value_cache = graph.stored(where), graph.stored(where)
+        if key is not None:
+            graph.expand(graph.written(key_cache, graph.view(key), self.inputs.key_slots[layer.window]))
+        if value is not None:
+            graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
+        keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
+        if mla:
+            return keys, self._cached(key_cache, layer.key, cells, options.key_type)
+        return keys, self._cached(value_cache, layer.kv_heads * layer.value, cells, options.value_type)
+
+    def _narrowed(self, source: Node) -> Node:
+        """Fresh keys or values as attention takes them: 16-bit for flash attention, else as they are."""
+        view = self.graph.view(source)
+        return Node(source.size // 2, (view,)) if self.options.flash else view
+
+    def _mask(self, window: int) -> Node:
+        mask = self.inputs.masks[window]
+        if not self.options.wide_mask or not self.options.flash:
+            return mask
+        key = (window, self.device)
+        if key not in self.inputs.narrowed:
+            self.inputs.narrowed[key] = Node(mask.size // 2, (mask,))
+        return self.inputs.narrowed[key]
+
     def _plain_attention(self, layer: Layer, nodes: tuple[Node, Node, Node, Node], cells: int, width: int) -> Node:
         query, keys, values, mask = nodes
         scores = self._new(cells * layer.heads, self.tokens, keys, query)
@@ -107,6 +145,8 @@ class Mixers(Blocks):
         if values.root is keys.root:  # compressed attention: V is a part of K and has to be turned first
             turned = Node(row_bytes(self.options.key_type, width * cells) * self.streams, (values,))
             return self._new(layer.heads * width, self.tokens, turned, weights)
+        if not self.cached:
+            values = self._new(layer.kv_heads * width, self.tokens, values)
         return self._new(layer.heads * width, self.tokens, values, weights)
 
     def _cached(self, cache: Node, width: int, cells: int, type_name: str) -> Node:
@@ -119,29 +159,39 @@ class Mixers(Blocks):
 
     def _states(self, values: int) -> Node:
         """The recurrent states of all sequences; touching them first is what binds the work to their device."""
-        self.graph.expand(self.graph.written(self.graph.stored(self.device)))
-        rows = self._new(values, self.options.slots, self.graph.stored(self.device), self.inputs.states)
-        return self.graph.expand(rows)
+        self._touch_states()
+        rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
+        self.graph.expand(rows)
+        return rows
+
+    def _touch_states(self) -> None:
+        self.graph.expand(self.graph.written(self._state_store()))
+
+    def _state_store(self) -> Node:
+        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices)
 
     def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
         """The short convolution over the last tokens, whose tail is written back."""
         graph, slots = self.graph, self.options.slots
         states = self._states(layer.conv)
         joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
-        graph.expand(graph.written(graph.stored(self.device), graph.view(joined, layer.conv * slots * F32)))
-        return self._new(width, self.tokens, self._new(width, self.tokens, joined), inplace=True)
+        graph.expand(graph.written(self._state_store(), graph.view(joined, layer.conv * slots * F32)))
+        convolved = self._new(width, self.tokens, joined, backend=self.device)
+        return self._new(width, self.tokens, convolved, inplace=True)
 
     def _state_space(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         graph, tokens, slots = self.graph, self.tokens, self.options.slots
         width = facts.inner + 2 * facts.groups * facts.state
         packed = self._matmul(facts.inner + width + facts.heads, normed)
         mixed = self._convolution(layer, packed, width, facts)
-        steps = self._new(facts.heads, tokens, graph.view(packed))
+        apart = self._new(facts.heads, tokens, graph.view(packed))
+        steps = self._new(facts.heads, tokens, apart, inplace=True, backend=self.device)
         scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
         scan.backend = self.device
+        self._touch_states()
         graph.expand(scan)
-        graph.expand(graph.written(graph.stored(self.device), graph.view(scan, layer.state * slots * F32)))
-        skipped = self._new(facts.inner, tokens, graph.view(mixed))
+        graph.expand(graph.written(self._state_store(), graph.view(scan, layer.state * slots * F32)))
+        skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
         gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
         if "ssm_norm" in self.shape.roles:
@@ -160,7 +210,7 @@ class Mixers(Blocks):
         query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
         result = Node((facts.inner * tokens + layer.state * slots) * F32,
                       (query, key, graph.view(mixed), alpha, beta, graph.view(state)))  # fmt: skip
-        graph.expand(graph.written(graph.stored(self.device), graph.view(result, layer.state * slots * F32)))
+        graph.expand(graph.written(self._state_store(), graph.view(result, layer.state * slots * F32)))
         normal = self._norm(facts.inner, graph.view(result))
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)

@@ -9,6 +9,7 @@ from cortex.calculator.shape import Shape
 
 CACHE_TYPES = frozenset({"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"})
 WINDOW_PAD = 256
+STATELESS = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
 HOST = -1
 
 
@@ -19,8 +20,11 @@ class LlamaOptions:
     ``gpu_layers`` None offloads all. ``split`` are shares per GPU. ``outputs`` is how many tokens of a batch get
     logits: None for all (llama-fit-params, perplexity), ``slots`` in newer servers. ``pipelined`` is whether
     several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with the
-    host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False for
-    plans made without allocation, which forget on which device llama.cpp holds norms.
+    host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
+    for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
+    before mid-2026, which keep a 32-bit mask and narrow it on the device, ``window_by_batch`` for those of mid-2025,
+    whose windows had room for a whole batch. ``projector_bytes`` and ``lora_bytes`` are
+    the sizes of an image projector's and of adapters' files.
     """
 
     context: int = 0
@@ -41,6 +45,10 @@ class LlamaOptions:
     lends_weights: bool = False
     drafting: bool = False
     pinned: bool = True
+    wide_mask: bool = False
+    window_by_batch: bool = False
+    projector_bytes: int = 0
+    lora_bytes: int = 0
 
     def total_context(self, shape: Shape) -> int:
         """Cells over all slots after llama.cpp's rounding."""
@@ -69,8 +77,14 @@ class LlamaOptions:
         if self.whole_window:
             return cells
         context = self.context or shape.context
-        ubatch = min(self.ubatch or self.batch, min(context, self.batch) if shape.causal else self.batch)
+        batch = min(context, self.batch) if shape.causal else self.batch
+        ubatch = batch if self.window_by_batch else min(self.ubatch or self.batch, batch)
         return _padded(min(cells, window * (self.slots if self.unified else 1) + ubatch), WINDOW_PAD)
+
+
+def keeps_cache(shape: Shape) -> bool:
+    """Whether llama.cpp makes a cache for this model; encoders see all their tokens at once."""
+    return shape.causal and shape.family not in STATELESS
 
 
 def _padded(number: int, step: int) -> int:

@@ -54,6 +54,8 @@ def locate(path: str, *, below: Path | None = None) -> Found:
     target = folder / path
     if not target.resolve().is_relative_to(folder):
         raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
+    if not target.exists():
+        raise _unusable(target, folder)
     if target.is_dir():
         return _in_folder(target, folder)
     if target.suffix == ".gguf":

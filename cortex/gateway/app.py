@@ -100,7 +100,7 @@ class Gateway:
             await client.answer(200, JSON, orjson.dumps(openai.model_list(models)))
         elif client.path.startswith(f"{MODELS}/"):
             _allow(client, "GET")
-            route = self._router.find(client.path.removeprefix(f"{MODELS}/"))
+            route = await self._router.seek(client.path.removeprefix(f"{MODELS}/"))
             await client.answer(200, JSON, orjson.dumps(openai.model(route.name, route.created)))
         else:
             message = f"There is nothing at {client.method} {client.path}. This gateway speaks OpenAI's API below /v1."
@@ -121,7 +121,7 @@ class Gateway:
         question = await read(await client.body(self._body_limit), streamed=client.path in STREAMED)
         usage = Usage(client.request_id, client.path, key.prefix, question.model, stream=question.stream)
         try:
-            route = self._router.find(question.model)
+            route = await self._router.seek(question.model)
             body = question.put(route.served_name)
             await self._relay.carry(Call(client, route, body, question.usage_is_ours, usage))
         except Fault as fault:

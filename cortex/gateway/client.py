@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+EXACT = 0.5  # seconds: a timer set anew for each token would cost more than the token
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -109,11 +110,14 @@ class Patience:
     def __init__(self, client: Client, timeout: asyncio.Timeout) -> None:
         self._client, self._timeout = client, timeout
         self._now = asyncio.get_running_loop().time
+        self._renewed = 0.0
 
     def renew(self, seconds: float) -> None:
-        """Something came: wait `seconds` for what follows."""
-        if not self._client.gone:
-            self._timeout.reschedule(self._now() + seconds)
+        """Something came: wait `seconds` for what follows, give or take what `EXACT` says."""
+        now = self._now()
+        if not self._client.gone and now - self._renewed > EXACT:
+            self._renewed = now
+            self._timeout.reschedule(now + seconds)
 
     def end(self) -> None:
         self._client.gone = True

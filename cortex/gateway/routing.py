@@ -21,6 +21,7 @@ from cortex.gateway.openai import Fault
 logger = logging.getLogger("cortex.gateway")
 
 REFRESH_EVERY = 1.0
+FRESH_FOR = 0.1
 AVOIDED_FOR = 3.0
 COMING = {Phase.QUEUED: 5, Phase.FETCHING: 15, Phase.LOADING: 5, Phase.FAILING: 10, Phase.UNKNOWN: 10}
 
@@ -69,6 +70,7 @@ class Router:
         self._table: Table = {}
         self._busy: Counter[str] = Counter()
         self._avoided: dict[str, float] = {}
+        self._reading = asyncio.Lock()
         self.loaded_at: float | None = None
         self.trouble = ""
 
@@ -102,6 +104,16 @@ class Router:
         if not route.replicas:
             raise _not_serving(route)
         return route
+
+    async def seek(self, name: str) -> Route:
+        """As find(), but before a model is denied the table is read anew: it may serve since a moment. Raises Fault."""
+        try:
+            return self.find(name)
+        except Fault:
+            async with self._reading:  # many who miss at once read it once
+                if self.loaded_at is None or time.monotonic() - self.loaded_at > FRESH_FOR:
+                    await self.refresh()
+        return self.find(name)
 
     def choose(self, route: Route, without: Collection[str] = ()) -> str | None:
         """The least busy of its replicas, those that failed a moment ago last; None when all are in `without`."""
@@ -142,6 +154,7 @@ class Router:
 def _not_serving(route: Route) -> Fault:
     seconds = COMING.get(route.phase)
     remedy = "Try again in a while." if seconds else "Somebody has to start it first."
+    why = f"{route.reason} " if route.reason else ""
     code = "model_loading" if seconds else "model_not_running"
-    message = f"The model {route.name!r} exists, but does not serve now: it is {route.phase}. {route.reason} {remedy}"
+    message = f"The model {route.name!r} exists, but does not serve now: it is {route.phase}. {why}{remedy}"
     return Fault(503, code, message, param="model", seconds=seconds, again=None if seconds else False)

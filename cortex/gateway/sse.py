@@ -41,7 +41,7 @@ class Events:
         self.frames += data.count(b"data:")
         if data[-40:].rstrip().endswith(DONE):
             self.done = True
-        return self._counted(data) if USAGE.search(data) else data
+        return self._counted(data) if b'"usage"' in data and USAGE.search(data) else data
 
     def _counted(self, data: bytes) -> bytes:
         kept, start = [], 0

@@ -64,7 +64,9 @@ def judge(replica: Replica, attempt: Attempt | None, container: Container | None
         return Seen(Observed.STOPPING, "A container of an earlier attempt is left.", container, unclaimed=True)
     match container.state:
         case State.EXITED:
-            return Seen(Observed.EXITED, attempt.ending or replica.reason, container)
+            ended = f"It ended with exit status {container.exit_code}."
+            known = replica.observed in (Observed.STOPPING, Observed.EXITED)
+            return Seen(Observed.EXITED, attempt.ending or (replica.reason if known else ended), container)
         case State.CREATED:
             return _never_started(replica, attempt, container)
     if attempt.ending:

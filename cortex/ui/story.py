@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from cortex.fleet.models import Attempt
 from cortex.ui.rows import Row
 
+FETCHING = 1
 ICONS = {"done": "check-circle", "now": "loader", "failed": "alert", "ahead": "circle"}
 
 
@@ -26,7 +27,7 @@ class Step:
 
 
 def steps(attempt: Attempt) -> list[Step]:
-    """Queued, fetched, created, loaded, ready: with times; those that were not needed are left out."""
+    """Queued, fetched, created, loaded, ready: with times; those that were skipped are left out."""
     marks: list[tuple[str, datetime | None]] = [
         ("Queued", attempt.queued_at),
         ("Fetching", attempt.fetching_at),
@@ -34,10 +35,10 @@ def steps(attempt: Attempt) -> list[Step]:
         ("Loading", attempt.started_at),
         ("Ready", attempt.ready_at),
     ]
-    if attempt.fetching_at is None:
-        marks.pop(1)
     if attempt.ended_at:
         marks = [*(mark for mark in marks if mark[1]), ("Ended", attempt.ended_at)]
+    latest = max(place for place, mark in enumerate(marks) if mark[1])
+    marks = [mark for place, mark in enumerate(marks) if mark[1] or place > max(latest, FETCHING)]
     return [_step(attempt, marks, place) for place in range(len(marks))]
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from kombu.exceptions import OperationalError
 from rest_framework.test import APIClient
 
 from cortex.catalog.models import Model, Order
@@ -158,7 +159,7 @@ def test_a_broker_that_is_down_fails_no_order(
     django_capture_on_commit_callbacks: Any,
 ) -> None:
     def refuse(*args: Any, **more: Any) -> None:
-        raise tasks.OperationalError("nobody listens")
+        raise OperationalError("nobody listens")
 
     monkeypatch.setattr(tasks.settle_model, "apply_async", refuse)
     with django_capture_on_commit_callbacks(execute=True):

@@ -75,7 +75,7 @@ def test_a_wait_ends_as_soon_as_it_is_done(as_bob: APIClient, started: str, monk
         slept.append(seconds)
         rows.attempt(replica)
 
-    monkeypatch.setattr(operations.time, "sleep", sleep)
+    monkeypatch.setattr("cortex.api.operations.time.sleep", sleep)
     assert as_bob.get(f"{started}?wait=30s").json()["state"] == "done"
     assert slept == [operations.LOOK_EVERY]
 

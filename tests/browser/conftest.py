@@ -1,47 +1,74 @@
 """The real web process, a real browser, and a page that fails its test on any complaint of the browser."""
 
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from cortex.access.models import Person, Role
+from tests.browser.pages import watched
 from tools import services
 
 ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = os.environ.get("CORTEX_CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 STARTS_WITHIN = 30.0
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
-    os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's sync API runs a loop in this thread
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+class SlowTalker(BaseHTTPRequestHandler):
+    """A gateway that answers every chat with the same words, one by one, until nobody listens."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+    left: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append({"key": self.headers["Authorization"], **body})
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        words = ["Hello", " from", " a", " model", "."] * (100 if "long" in body["messages"][-1]["content"] else 1)
+        try:
+            for word in words:
+                self._send({"choices": [{"delta": {"content": word}}]})
+                time.sleep(0.02)
+            self._send({"choices": [], "usage": {"completion_tokens": len(words)}})
+            self.wfile.write(b"data: [DONE]\n\n")
+        except OSError as error:
+            self.left.append(str(error))
+
+    def _send(self, event: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence."""
 
 
 @pytest.fixture(scope="session")
-def web_url(django_db_setup: None, postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def gateway_url() -> Iterator[str]:
+    """A stand-in for the gateway."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SlowTalker)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def web_url(
+    django_db_setup: None, postgres_url: str, redis_url: str, gateway_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The web process under gunicorn, on the tests' own database and broker."""
     port = services.free_port()
     url = f"http://127.0.0.1:{port}"
@@ -51,18 +78,16 @@ def web_url(django_db_setup: None, postgres_url: str, redis_url: str, tmp_path_f
         "DATABASE_URL": postgres_url.replace("/postgres?", f"/{name}?"),
         "BROKER_URL": redis_url,
         "CORTEX_WEB_URL": url,
+        "CORTEX_GATEWAY_INSIDE_URL": gateway_url,
         "CORTEX_RUNTIME": "pretend",
         "DJANGO_SETTINGS_MODULE": "cortex.settings",
     }
-    command = [sys.executable, "-m", "gunicorn", "cortex.asgi:application", "--worker-class", "asgi"]
+    command = [sys.executable, "-m", "gunicorn", "cortex.asgi:application", "-k", "asgi", "-b", f"127.0.0.1:{port}"]
     log = tmp_path_factory.mktemp("web") / "log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [*command, "--bind", f"127.0.0.1:{port}", "--workers", "1"], cwd=ROOT, env=environment, stdout=sink, stderr=sink
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
     _wait(url, process, log)
     yield url
-    if os.environ.get("SHOWLOG"): print(log.read_text()[-6000:], postgres_url, environment["DATABASE_URL"])
     process.terminate()
     process.wait(15)
 
@@ -91,13 +116,8 @@ def context(browser: Browser, web_url: str, transactional_db: None) -> Iterator[
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page. Any error, warning or broken rule of the content policy that the browser tells fails the test."""
-    complaints: list[str] = []
-    made = context.new_page()
-    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    made.expected = complaints  # type: ignore[attr-defined]
-    yield made
-    assert not complaints, complaints
+    with watched(context) as page:
+        yield page
 
 
 @pytest.fixture

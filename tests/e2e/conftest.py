@@ -22,9 +22,10 @@ ROOT = Path(__file__).parents[2]
 class Cortex:
     """A running Cortex, its doors, and an operator's key."""
 
-    def __init__(self, running: Running, home: Path, key: str) -> None:
-        self.running, self.home, self.key = running, home, key
-        headers = {"Authorization": f"Bearer {key}"}
+    def __init__(self, running: Running, home: Path) -> None:
+        self.running, self.home = running, home
+        self.key = self.manage("issue_key", "tester", "--make-operator")
+        headers = {"Authorization": f"Bearer {self.key}"}
         self.rest = httpx2.Client(base_url=f"{running.web}/api/v1/", headers=headers, timeout=30)
 
     @property
@@ -92,8 +93,9 @@ def start(home: Path, *words: str, **environment: str) -> Iterator[Cortex]:
     )
     try:
         running = eventually(lambda: _found(home, process), 90)
-        cortex = Cortex(running, home, "")
-        yield Cortex(running, home, cortex.manage("issue_key", "tester", "--make-operator"))
+        cortex = Cortex(running, home)
+        yield cortex
+        cortex.rest.close()
         cortex.manage("stop_models")
     finally:
         process.terminate()

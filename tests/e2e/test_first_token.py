@@ -14,6 +14,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 MADE = {"name": "made", "engine": "llamacpp", "source": {"path": "made.gguf"}, "context": 1024, "users": 2}
 
 
+def ask(client: OpenAI) -> list[str]:
+    """The words of a streamed answer, as they came."""
+    stream = client.chat.completions.create(model="made", messages=[{"role": "user", "content": "Hi"}], stream=True)
+    return [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+
+
 def test_define_start_chat_kill_return_stop(cortex: Cortex) -> None:
     assert cortex.rest.put("models/made", json=MADE).status_code == 201
     assert cortex.status("made")["phase"] == "stopped"
@@ -21,10 +27,9 @@ def test_define_start_chat_kill_return_stop(cortex: Cortex) -> None:
     cortex.wait("made", phase="serving")
     [container] = cortex.containers()
 
-    client = OpenAI(base_url=f"{cortex.running.gateway}/v1", api_key=cortex.key)
-    eventually(lambda: "made" in [model.id for model in client.models.list()])
-    stream = client.chat.completions.create(model="made", messages=[{"role": "user", "content": "Hi"}], stream=True)
-    words = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    with OpenAI(base_url=f"{cortex.running.gateway}/v1", api_key=cortex.key) as client:
+        words = ask(client)
+        assert "made" in [model.id for model in client.models.list()]
     assert "".join(words).startswith("Hello! I am a small made model")
     assert len(words) > 10
 
@@ -55,8 +60,8 @@ def test_an_image_that_does_not_exist_is_named_and_leaves_nothing(cortex: Cortex
 def test_an_engine_that_exits_at_once_says_why_in_rest_and_on_the_command_line(cortex: Cortex) -> None:
     wrong = MADE | {"name": "wrong", "options": {"extra_args": ["--no-such-option"]}, "desired": "running"}
     assert cortex.rest.put("models/wrong", json=wrong).status_code == 201
-    status = cortex.wait("wrong", phase="failing")
-    assert "--no-such-option" in status["reason"]
+    cortex.wait("wrong", phase="failing")
+    eventually(lambda: "--no-such-option" in cortex.status("wrong")["reason"])
     assert "--no-such-option" in cortex.cli("show", "wrong").stdout
     eventually(lambda: cortex.containers() == [] or None)
     cortex.rest.delete("models/wrong")

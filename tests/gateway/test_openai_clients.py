@@ -1,9 +1,12 @@
 """OpenAI's own client, unchanged, through the real gateway."""
 
 import time
+from pathlib import Path
 
+import httpx2
 import openai
 import pytest
+from django.db import connection
 
 from cortex.access.models import Person, Scope
 from cortex.catalog.models import Model
@@ -11,7 +14,7 @@ from cortex.fleet.models import Replica
 from cortex.fleet.states import Observed
 from tests.conftest import key_of
 from tests.fakes.engines import WORDS, FakeEngine
-from tests.gateway.conftest import Door, declare
+from tests.gateway.conftest import Door, declare, start_gateway
 
 HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
 
@@ -99,3 +102,18 @@ def test_a_model_that_loads_is_answered_with_why_and_when(served: Door, key: str
     assert caught.value.status_code == 503
     assert caught.value.code == "model_loading"
     assert int(caught.value.response.headers["retry-after"]) > 0
+
+
+def test_every_one_of_many_workers_serves_and_refuses(served: Door, key: str, bob: Person, tmp_path: Path) -> None:
+    door = start_gateway(tmp_path, connection.settings_dict["NAME"], served.line, workers=3)
+    try:
+        headers = {"authorization": f"Bearer {key}"}
+        answers = [httpx2.get(f"{door.url}/v1/models", headers=headers) for _ in range(30)]
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.json()["data"][0]["id"] for answer in answers} == {"tiny"}
+        bob.keys.get(prefix=key.split("_")[1]).revoke()
+        time.sleep(5)
+        assert {httpx2.get(f"{door.url}/v1/models", headers=headers).status_code for _ in range(30)} == {401}
+    finally:
+        door.process.terminate()
+        door.process.wait(15)

@@ -3,11 +3,19 @@
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
 import pytest
 
+from cortex.fleet.states import Phase
+from cortex.gateway.client import Client, Gone, Message
+from cortex.gateway.metering import Usage
+from cortex.gateway.openai import Fault
+from cortex.gateway.question import read
+from cortex.gateway.relay import Call, Limits, Relay, session
+from cortex.gateway.routing import Route, Router
 from tests.fakes.engines import USAGE, WORDS, FakeEngine
 from tests.gateway.conftest import Door, declare
 
@@ -233,3 +241,79 @@ def test_a_lost_database_stops_nobody_who_was_known(served: Door, key: str, engi
     while httpx2.get(f"{served.url}/health").json()["database"] != "ok":
         assert time.monotonic() < until
         time.sleep(0.2)
+
+
+class Line:
+    """A client in this process: what it is sent, when it hangs up."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.left = asyncio.Event()
+        self.asked = False
+
+    async def receive(self) -> Message:
+        if not self.asked:
+            self.asked = True
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    def client(self, path: str = "/v1/chat/completions") -> Client:
+        return Client({"method": "POST", "path": path, "headers": []}, self.receive, self.send)
+
+
+async def carried(engine: FakeEngine, client: Client, limits: Limits) -> Usage:
+    """One streamed call carried in this process."""
+    route = Route("tiny", "tiny", 0, (engine.address,), Phase.SERVING, "")
+    usage = Usage("r", "/v1/chat/completions", "k", "tiny", stream=True)
+    await client.body(1000)
+    with ThreadPoolExecutor(1) as threads:
+        async with session() as shared:
+            relay = Relay(shared, Router(dict, threads), limits)
+            await relay.carry(Call(client, route, b'{"model":"tiny","stream":true}', True, usage))
+    return usage
+
+
+async def test_an_engine_that_never_begins_is_a_timeout(engine: FakeEngine) -> None:
+    engine.behave(before_first=5)
+    with pytest.raises(Fault, match="did not answer within") as caught:
+        await carried(engine, Line().client(), Limits(first_byte=0.2))
+    assert (caught.value.status, caught.value.again) == (504, False)
+
+
+async def test_a_stream_that_stalls_is_cut_with_a_word(engine: FakeEngine) -> None:
+    engine.behave(pace=5)
+    line = Line()
+    usage = await carried(engine, line.client(), Limits(stall=0.3))
+    assert b"sent nothing" in line.sent[-1]["body"]
+    assert usage.outcome == "stalled"
+
+
+async def test_a_slow_stream_outlives_the_time_for_its_first_byte(engine: FakeEngine) -> None:
+    engine.behave(pace=0.1, words=("w",) * 10)
+    line = Line()
+    usage = await carried(engine, line.client(), Limits(first_byte=0.5, stall=5))
+    assert usage.outcome == "ok"
+    assert b"[DONE]" in b"".join(message.get("body", b"") for message in line.sent)
+
+
+async def test_a_client_that_leaves_ends_the_call_and_is_told_nothing(engine: FakeEngine) -> None:
+    engine.behave(pace=5)
+    line = Line()
+    asyncio.get_running_loop().call_later(0.3, line.left.set)
+    with pytest.raises(Gone):
+        await carried(engine, line.client(), Limits())
+    assert b"error" not in line.sent[-1].get("body", b"")
+
+
+async def test_a_model_is_called_by_the_name_its_engine_knows() -> None:
+    question = await read(b'{"model": "tiny", "stream": true}', streamed=True)
+    assert json.loads(question.put("other")) == {
+        "model": "other", "stream": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    whole = await read(b'{"model": "tiny"}', streamed=True)
+    assert whole.put("tiny") is whole.raw
+    assert json.loads(whole.put("other")) == {"model": "other"}

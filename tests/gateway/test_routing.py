@@ -1,5 +1,6 @@
 """The least busy replica that did not just fail; a table that outlasts the database and says how old it is."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,10 @@ class Tables:
     def __init__(self) -> None:
         self.table: Table = {"pair": PAIR}
         self.away = False
+        self.reads = 0
 
     def load(self) -> Table:
+        self.reads += 1
         if self.away:
             raise OperationalError("gone")
         return self.table
@@ -131,3 +134,23 @@ async def test_a_model_that_does_not_serve_says_why(
         router.find("m")
     fault = caught.value
     assert (fault.status, fault.code, fault.again, fault.seconds is None) == (503, code, again, again is False)
+
+
+async def test_a_model_that_serves_since_a_moment_is_found_before_it_is_denied(
+    router: Router, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables.table = {}
+    await router.refresh()
+    tables.table = {"pair": PAIR}
+    monkeypatch.setattr(routing, "FRESH_FOR", 0.0)
+    assert await router.seek("pair") is PAIR
+
+
+async def test_many_who_ask_for_what_is_not_there_read_the_table_once(router: Router, tables: Tables) -> None:
+    await router.refresh()
+    assert router.loaded_at
+    router.loaded_at -= 1
+    before = tables.reads
+    answers = await asyncio.gather(*(router.seek("nope") for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(answer, Fault) for answer in answers)
+    assert tables.reads == before + 1

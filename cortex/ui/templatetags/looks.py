@@ -63,7 +63,7 @@ def tokens(count: int | None) -> str:
 @register.filter
 def took(span: timedelta) -> str:
     """A span for eyes."""
-    seconds = span.total_seconds()
+    seconds = max(0.0, span.total_seconds())
     if seconds < 10:
         return f"{seconds:.1f}s"
     minutes, seconds = divmod(round(seconds), 60)

@@ -41,9 +41,11 @@ def edit(request: HttpRequest, name: str) -> HttpResponseBase:
 def engine_part(request: HttpRequest) -> HttpResponseBase:
     """The engines and the options of the chosen one, with what was written already."""
     draft = Draft(request.POST.dict()).moved_from(request.POST.get("drawn", ""))
-    if request.headers.get("HX-Source", "").startswith("input#field-source"):
-        draft = draft.fitting()
-    return render(request, "ui/parts/engine.html", {"draft": draft})
+    if not request.headers.get("HX-Source", "").startswith("div#from-"):
+        return render(request, "ui/parts/engine.html", {"draft": draft})
+    response = render(request, "ui/parts/engine.html", {"draft": draft.fitting()})
+    response["HX-Reswap"] = "outerHTML"  # a radio that people touched ignores what a morph says of it
+    return response
 
 
 def _save(request: HttpRequest, draft: Draft, *, turn: int | None) -> HttpResponse:

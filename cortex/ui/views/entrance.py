@@ -1,5 +1,7 @@
 """The way in: the first administrator, signing in and out."""
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.forms import AuthenticationForm, UserCreationForm
@@ -20,6 +22,13 @@ class FirstAdmin(UserCreationForm):  # type: ignore[type-arg]  # not generic at 
     class Meta:
         model = Person
         fields = ("username",)
+        help_texts = {"username": "Letters, digits and @ . + - _"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["password1"].help_text = "At least 8 characters, and not one that everybody uses."
+        self.fields["password2"].help_text = ""
+        self.fields["password2"].label = "Password again"
 
 
 @never_cache

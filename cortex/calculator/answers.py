@@ -1,0 +1,218 @@
+"""The questions people ask of an estimate: how long, how many, what would make it fit, and how to share cards."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from cortex.calculator.llamacpp_options import LlamaOptions
+from cortex.calculator.memory import Card, Estimate, cache_budget, estimate, fixed_terms
+from cortex.calculator.serving import ServeOptions, request_bytes
+from cortex.calculator.shape import Shape
+
+Options = LlamaOptions | ServeOptions
+STEP = 256  # contexts are offered in multiples of this
+MOST_USERS = 4096
+HIGHEST_FRACTION = 0.95  # what is left keeps the desktop, the driver and its own surprises alive
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One way to make a model fit: what to change, what it costs people, and the estimate once applied.
+
+    ``fits`` is computed, not hoped for. Lower ``rank`` hurts less. ``cards`` is how many it then uses.
+    """
+
+    title: str
+    rank: int
+    options: Options
+    cards: int
+    estimate: Estimate
+    fits: bool
+
+
+def wanted(options: Options, context: int, users: int) -> Options:
+    """The options with ``context`` tokens for each of ``users`` at once."""
+    if isinstance(options, LlamaOptions):
+        return replace(options, context=context * users, slots=users)
+    return replace(options, context=context, users=users)
+
+
+def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, users: int) -> bool:
+    """Whether ``users`` requests of ``context`` tokens fit at once."""
+    options = wanted(options, context, users)
+    if isinstance(options, LlamaOptions):
+        return estimate(shape, options, cards).fits(cards)
+    if not cards:
+        return False
+    terms = fixed_terms(shape, options)
+    ranks = options.tensor * options.pipeline
+    if len(cards) < ranks:
+        return False
+    budget = min(cache_budget(options, card, terms) for card in cards[:ranks])
+    return users * request_bytes(shape, options, context) <= budget
+
+
+def longest_context(shape: Shape, options: Options, cards: Sequence[Card], users: int = 1) -> int:
+    """The most tokens each of ``users`` can have, a multiple of 256, at most as trained; 0 when not even 256 fit."""
+    most = max(shape.context // STEP, 1)
+    return STEP * _largest(most, lambda steps: holds(shape, options, cards, STEP * steps, users))
+
+
+def most_users(shape: Shape, options: Options, cards: Sequence[Card], context: int) -> int:
+    """How many can have ``context`` tokens each at once; 0 when not even one can."""
+    return _largest(MOST_USERS, lambda users: holds(shape, options, cards, context, users))
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def best_fraction(shape: Shape, options: ServeOptions, card: Card, context: int, users: int) -> float | None:
+    """The smallest share of ``card`` (a multiple of 0.01) that serves ``users`` at ``context``; None when none does."""
+    options = replace(options, context=context, users=users)
+    fixed = sum(term.likely for term in fixed_terms(shape, options))
+    need = fixed + users * request_bytes(shape, options, context)
+    share = ceil(100 * need / card.total) / 100
+    return share if share <= HIGHEST_FRACTION else None
+
+
+def changes(shape: Shape, options: Options, cards: Sequence[Card]) -> list[Change]:
+    """Ways to make it fit, computed, those that do first, the least painful first among them."""
+    found = [_judged(shape, cards, *each) for each in _candidates(shape, options, cards)]
+    return sorted(found, key=lambda change: (not change.fits, change.rank, -change.estimate.disk))
+
+
+def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: int, options: Options, use: int) -> Change:
+    used = cards[:use]
+    answer = estimate(shape, options, used)
+    fits = answer.fits(used)
+    if isinstance(options, ServeOptions) and used:
+        fits = fits and holds(shape, options, used, options.length(shape), 1)
+    return Change(title, rank, options, use, answer, fits)
+
+
+Candidate = tuple[str, int, Options, int]
+
+
+def _candidates(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterator[Candidate]:
+    yield from _with_context(shape, options, cards)
+    if isinstance(options, LlamaOptions):
+        yield from _llama_candidates(shape, options, cards)
+    else:
+        yield from _served_candidates(options, cards)
+
+
+def _with_context(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterator[Candidate]:
+    users = options.slots if isinstance(options, LlamaOptions) else 1
+    longest = longest_context(shape, options, cards, users)
+    if longest:
+        count = len(cards) if isinstance(options, LlamaOptions) else options.tensor * options.pipeline
+        shorter = wanted(options, longest, users)
+        if isinstance(shorter, ServeOptions) and isinstance(options, ServeOptions):
+            shorter = replace(shorter, users=options.users)
+        yield f"Shorten the context to {longest:,} tokens", 4, shorter, count
+
+
+def _llama_candidates(shape: Shape, options: LlamaOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
+    count = len(cards)
+    if options.flash:
+        for rank, kind in ((1, "q8_0"), (3, "q4_0")):
+            if options.key_type == "f16":
+                yield f"Keep the cache in {kind}", rank, replace(options, key_type=kind, value_type=kind), count
+    else:
+        yield "Turn flash attention on", 0, replace(options, flash=True), count
+    if options.ubatch > 128:
+        yield "Read prompts in smaller batches (128)", 2, replace(options, ubatch=128), count
+    layers = len(shape.layers) + 1
+    kept = _largest(layers, lambda number: _fits_layers(shape, options, cards, number)) if cards else 0
+    if 0 < kept < layers:
+        yield f"Keep {kept} of {layers} layers on the GPU", 6, replace(options, gpu_layers=kept), count
+    if any(layer.experts for layer in shape.layers):
+        apart = replace(options, expert_layers_on_host=len(shape.layers))
+        yield "Keep the experts in host memory", 5, apart, count
+
+
+def _fits_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card], number: int) -> bool:
+    return estimate(shape, replace(options, gpu_layers=number), cards).fits(cards)
+
+
+def _served_candidates(options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
+    ranks = options.tensor * options.pipeline
+    if options.cache_type == "auto":
+        yield "Keep the cache in 8 bits", 1, replace(options, cache_type="fp8"), ranks
+    if options.batched_tokens > 2048:
+        yield "Read prompts in smaller batches (2,048)", 2, replace(options, batched_tokens=2048), ranks
+    if not options.eager:
+        yield "Run without CUDA graphs", 3, replace(options, eager=True), ranks
+    if options.fraction < HIGHEST_FRACTION:
+        yield f"Give it {HIGHEST_FRACTION:.0%} of the card", 2, replace(options, fraction=HIGHEST_FRACTION), ranks
+    more = 2 * options.tensor
+    if more * options.pipeline <= len(cards):
+        yield f"Split it over {more} cards", 5, replace(options, tensor=more), more * options.pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A model that shall run beside others: ``users`` at ``context`` each, ``present`` is the share it has now."""
+
+    name: str
+    shape: Shape
+    options: Options
+    context: int
+    users: int
+    present: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one model of a stack takes: bytes on ``card``, as a ``fraction`` of it, and what that frees."""
+
+    name: str
+    card: int
+    bytes: int
+    fraction: float
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Several models on one set of cards. ``left`` is what stays free per card; ``refused`` found no room."""
+
+    shares: tuple[Share, ...]
+    left: tuple[int, ...]
+    refused: tuple[str, ...]
+
+    @property
+    def freed(self) -> int:
+        """Bytes saved against the present settings."""
+        return sum(share.freed for share in self.shares)
+
+
+def stack_plan(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
+    """Places the largest first, each on the card where it leaves least unused; shares come from bytes, not habit."""
+    left = [card.available for card in cards]
+    shares, refused = [], []
+    for wish, need in sorted(((wish, stack_need(wish, cards)) for wish in wishes), key=lambda pair: -pair[1]):
+        open_cards = [index for index, free in enumerate(left) if free >= need]
+        if not open_cards:
+            refused.append(wish.name)
+            continue
+        card = min(open_cards, key=lambda index: left[index])
+        left[card] -= need
+        total = cards[card].total
+        held = int((wish.present or 0) * total)
+        shares.append(Share(wish.name, card, need, ceil(100 * need / total) / 100, max(0, held - need)))
+    return Stack(tuple(shares), tuple(left), tuple(refused))
+
+
+def stack_need(wish: Wish, cards: Sequence[Card]) -> int:
+    """Bytes on one card that serve the wish."""
+    options = wanted(wish.options, wish.context, wish.users)
+    if isinstance(options, LlamaOptions):
+        return estimate(wish.shape, options, cards[:1]).gpus[0].likely
+    fixed = sum(term.likely for term in fixed_terms(wish.shape, options))
+    return fixed + wish.users * request_bytes(wish.shape, options, wish.context)

@@ -1,0 +1,118 @@
+"""What an engine's own start log says it took, and the next estimate corrected by it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from cortex.calculator.memory import Estimate, Need, Term
+
+MIB, GIB = 1 << 20, 1 << 30
+LIMIT = 1 << 50  # a log line that claims a pebibyte is not believed
+RUNTIME = "runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one start took, in bytes per term; ``tokens`` of cache where the engine says how many it holds.
+
+    ``device`` sums are what NVML showed once ready, per card; empty when it was not asked.
+    """
+
+    terms: Mapping[str, int]
+    tokens: int | None = None
+    devices: tuple[int, ...] = ()
+
+
+PATTERNS: tuple[tuple[str, str, int], ...] = (
+    ("weights", r"Model loading took ([\d.]+) GiB", GIB),
+    ("weights", r"Loading model weights took ([\d.]+) G[i]?B", GIB),
+    ("kv_cache", r"Available KV cache memory: ([\d.]+) GiB", GIB),
+    ("cuda_graphs", r"Graph capturing finished in .*took ([\d.]+) GiB", GIB),
+    ("activation", r"peak activation memory takes ([\d.]+) ?GiB", GIB),
+    ("weights", r"Load weight end\..*mem usage=([\d.]+) GB", GIB),
+    ("cuda_graphs", r"Capture cuda graph end\..*mem usage=([\d.]+) GB", GIB),
+)
+# llama.cpp prints one line per device and context: they are summed
+SUMMED: tuple[tuple[str, str], ...] = (
+    ("weights", r"CUDA\d+ model buffer size = +([\d.]+) MiB"),
+    ("kv_cache", r"CUDA\d+ KV buffer size = +([\d.]+) MiB"),
+    ("state", r"CUDA\d+ RS buffer size = +([\d.]+) MiB"),
+    ("compute", r"CUDA\d+ compute buffer size = +([\d.]+) MiB"),
+)
+TOKENS = (r"GPU KV cache size: ([\d,]+) tokens", r"KV Cache is allocated.*#tokens: ([\d,]+)")
+SIDES = re.compile(r"KV Cache is allocated.*K size: ([\d.]+) GB, V size: ([\d.]+) GB")
+
+
+def read_log(lines: Iterable[str], devices: tuple[int, ...] = ()) -> Measured:
+    """The terms an engine's start log names. Lines that say nothing of memory are passed over."""
+    terms: dict[str, int] = {}
+    tokens: int | None = None
+    for line in lines:
+        _read_line(line, terms)
+        found = _tokens(line)
+        tokens = tokens if found is None else found
+    return Measured({name: size for name, size in terms.items() if 0 <= size < LIMIT}, tokens, devices)
+
+
+def _read_line(line: str, terms: dict[str, int]) -> None:
+    for name, pattern, unit in PATTERNS:
+        match = re.search(pattern, line)
+        if match:
+            terms[name] = _size(match[1], unit)
+            return
+    for name, pattern in SUMMED:
+        match = re.search(pattern, line)
+        if match:
+            terms[name] = terms.get(name, 0) + _size(match[1], MIB)
+            return
+    sides = SIDES.search(line)
+    if sides:
+        terms["kv_cache"] = _size(sides[1], GIB) + _size(sides[2], GIB)
+
+
+def _size(text: str, unit: int) -> int:
+    try:
+        return int(float(text) * unit)
+    except (ValueError, OverflowError):
+        return -1
+
+
+def _tokens(line: str) -> int | None:
+    for pattern in TOKENS:
+        match = re.search(pattern, line)
+        if match and len(match[1]) < 20 and match[1].strip(","):
+            return int(match[1].replace(",", ""))
+    return None
+
+
+def calibrated(estimate: Estimate, measured: Measured) -> Estimate:
+    """The estimate with its terms corrected by what the same model, engine version and card took before.
+
+    A term that was measured replaces its guess within 3 %; what NVML showed beyond all terms corrects the runtime.
+    """
+    count = len(estimate.gpus)
+    gpus = tuple(_corrected(need, measured, count, index) for index, need in enumerate(estimate.gpus))
+    note = "Corrected by what an earlier start of this model measured."
+    return replace(estimate, gpus=gpus, assumptions=(*estimate.assumptions, note))
+
+
+def _corrected(need: Need, measured: Measured, cards: int, index: int) -> Need:
+    terms = tuple(_term(term, measured, need, cards) for term in need.terms)
+    if index >= len(measured.devices):
+        return Need(terms)
+    rest = measured.devices[index] - sum(term.likely for term in terms if term.name != RUNTIME)
+    return Need(tuple(_around(term, rest) if term.name == RUNTIME and rest > 0 else term for term in terms))
+
+
+def _term(term: Term, measured: Measured, need: Need, cards: int) -> Term:
+    """Fixed terms follow the log; caches follow what is asked now, so they stay computed."""
+    size = measured.terms.get(term.name)
+    if size is None or term.name in ("kv_cache", "state", RUNTIME):
+        return term
+    if term.name in ("weights", "compute") and any(each.name == "compute" for each in need.terms):
+        return term if cards > 1 else _around(term, size)  # llama.cpp's lines are sums over its cards
+    return _around(term, size)
+
+
+def _around(term: Term, size: int) -> Term:
+    return Term(term.name, int(0.97 * size), size, int(1.03 * size) + 1, f"measured at an earlier start; {term.reason}")

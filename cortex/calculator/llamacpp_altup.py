@@ -1,0 +1,108 @@
+"""The graph of Gemma 3n: four streams side by side, corrected by one, and an input of its own for each layer."""
+
+from collections.abc import Sequence
+
+from cortex.calculator.ggml_graph import Node
+from cortex.calculator.llamacpp_blocks import F32
+from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp_options import HOST
+from cortex.calculator.shape import Layer
+
+STREAMS = 4
+SPARSE_LAYERS = 10  # the first ones cut their gates to the top few
+LAUREL_RANK = 64
+
+
+class AltupGraph(LlamaGraph):
+    """Keeps STREAMS times the width between layers."""
+
+    def _body(self, current: Node, layers: Sequence[int]) -> Node:
+        self._on(layers[0])
+        inputs = self._layer_inputs(current)
+        streams = self._spread(current)
+        for index in layers:
+            self._on(index)
+            streams = self._altup_layer(index, streams, inputs)
+        return self._rows(self._merge(streams), self.shape.hidden)
+
+    def _all_inputs(self) -> int:
+        return self.shape.per_layer_input * len(self.shape.trunk)
+
+    def _layer_inputs(self, current: Node) -> Node:
+        """What each layer takes of the tokens directly, projected for all layers at once."""
+        width, tokens, graph = self._all_inputs(), self.tokens, self.graph
+        looked_up = self._new(width, tokens, graph.stored(self.devices), graph.input(tokens * 4), backend=self.devices)
+        graph.expand(self._new(width, tokens, looked_up, inplace=True))
+        projected = self._norm(width, graph.view(self._matmul(width, current)), pinned=False)
+        summed = self._new(width, tokens, projected, graph.view(looked_up), inplace=True)
+        return self._new(width, tokens, graph.view(summed))
+
+    def _at_output(self, width: int, source: Node) -> Node:
+        """A product with a weight that lies beside the head."""
+        place = self.placement.output
+        return self._new(width, self.tokens, source, backend=self.devices if place == HOST else place)
+
+    def _spread(self, current: Node) -> Node:
+        width, tokens, graph = (STREAMS - 1) * self.shape.hidden, self.tokens, self.graph
+        repeated = self._new(width, tokens, current)
+        others = self._rescaled(self._at_output(width, repeated), width)
+        return self._new(width + self.shape.hidden, tokens, current, graph.view(others))
+
+    def _rescaled(self, source: Node, width: int) -> Node:
+        scaled = self._new(width, self.tokens, source)
+        squares = self._new(width, self.tokens, source, inplace=True)
+        magnitude = self._new(STREAMS - 1, self.tokens, squares)
+        return self._new(width, self.tokens, scaled, magnitude, inplace=True)
+
+    def _merge(self, streams: Node) -> Node:
+        hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
+        width = (STREAMS - 1) * hidden
+        others = self._rescaled(self._at_output(width, graph.view(streams, width * tokens * F32)), width)
+        merged = self._new(hidden, tokens, graph.view(streams, hidden * tokens * F32), graph.view(others))
+        for _ in range(STREAMS - 2):
+            merged = self._new(hidden, tokens, merged, graph.view(others), inplace=True)
+        return merged
+
+    def _altup_layer(self, index: int, streams: Node, inputs: Node) -> Node:
+        layer, hidden, tokens, graph = self.shape.layers[index], self.shape.hidden, self.tokens, self.graph
+        predictions = self._predicted(streams)
+        active = graph.view(predictions, hidden * tokens * F32, row=hidden)
+        normed = self._norm(hidden, active)
+        laurel = self._norm(hidden, self._matmul(hidden, self._matmul(LAUREL_RANK, normed)))
+        laurel = self._new(hidden, tokens, laurel, normed, inplace=True)
+        mixed = self._norm(hidden, self._attention(layer, normed))
+        mixed = self._new(hidden, tokens, mixed, active, inplace=True)
+        joined = self._new(hidden, tokens, mixed, laurel, inplace=True)
+        fed = self._gated(layer, self._norm(hidden, joined), sparse=index < SPARSE_LAYERS)
+        activated = self._new(hidden, tokens, self._norm(hidden, fed, pinned=False), joined, inplace=True)
+        return self._corrected(predictions, activated, active, inputs)
+
+    def _predicted(self, streams: Node) -> Node:
+        width, tokens, graph = STREAMS * self.shape.hidden, self.tokens, self.graph
+        routed = self._matmul(STREAMS * STREAMS, self._norm(self.shape.hidden, graph.view(streams, row=0)))
+        turned = self._new(width, tokens, graph.view(streams))
+        product = self._new(width, tokens, turned, routed)
+        return self._new(width, tokens, self._new(width, tokens, graph.view(product)), streams, inplace=True)
+
+    def _gated(self, layer: Layer, normed: Node, *, sparse: bool) -> Node:
+        tokens, weight = self.tokens, layer.weights.largest
+        up, gate = self._matmul(layer.ff, normed, 0, weight), self._matmul(layer.ff, normed, 0, weight)
+        if sparse:
+            spread = self._new(1, tokens, self._new(layer.ff, tokens, gate))
+            gate = self._new(layer.ff, tokens, gate, spread, inplace=True)
+        inner = self._new(layer.ff, tokens, up, gate, inplace=True)
+        return self._matmul(self.shape.hidden, inner, 0, weight)
+
+    def _corrected(self, predictions: Node, activated: Node, active: Node, inputs: Node) -> Node:
+        hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
+        width = STREAMS * hidden
+        routed = self._matmul(STREAMS, self._norm(hidden, activated))
+        news = self._new(width, tokens, self._new(hidden, tokens, activated, active, inplace=True))
+        weighed = self._new(width, tokens, news, routed, inplace=True)
+        corrected = self._new(width, tokens, weighed, predictions, inplace=True)
+        own = self._new(hidden, tokens, graph.view(corrected), backend=self.device)
+        narrow = self._matmul(self.shape.per_layer_input, own)
+        narrow = self._new(self.shape.per_layer_input, tokens, narrow, graph.view(inputs), inplace=True)
+        first = self._norm(hidden, self._matmul(hidden, narrow))
+        rest = self._new(width - hidden, tokens, graph.view(corrected), first)
+        return self._new(width, tokens, graph.view(corrected), rest)

@@ -1,0 +1,214 @@
+"""What a model will take, per GPU and on the host, term by term, before anything starts. Pure arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
+from cortex.calculator.llamacpp_options import LlamaOptions
+from cortex.calculator.serving import ServeOptions, concurrency, request_bytes, tokens_held
+from cortex.calculator.shape import Shape
+from cortex.calculator.weights import lora_bytes, rank_weights
+
+MIB, GIB = 1 << 20, 1 << 30
+DEFAULT_PROMPT_CACHE = 8192 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU: bytes in ``total`` and how many are ``free`` now (None: all)."""
+
+    total: int
+    free: int | None = None
+    name: str = ""
+
+    @property
+    def available(self) -> int:
+        return self.total if self.free is None else self.free
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of the need in bytes, with its range and where the figure comes from."""
+
+    name: str
+    low: int
+    likely: int
+    high: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """All terms of one GPU, or of the host."""
+
+    terms: tuple[Term, ...] = ()
+
+    @property
+    def low(self) -> int:
+        return sum(term.low for term in self.terms)
+
+    @property
+    def likely(self) -> int:
+        return sum(term.likely for term in self.terms)
+
+    @property
+    def high(self) -> int:
+        return sum(term.high for term in self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Yields:
+    """What the budget of the card that has least buys: ``tokens`` of cache, ``users`` of full context at once."""
+
+    cache: int
+    tokens: int
+    users: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The answer. ``gpus`` are least needs to start, one per card used; ``yields``, for engines that fill a budget."""
+
+    engine: str
+    gpus: tuple[Need, ...]
+    host: Need
+    disk: int
+    yields: Yields | None = None
+    assumptions: tuple[str, ...] = ()
+
+    def fits(self, cards: Sequence[Card]) -> bool:
+        """Whether the likely need of every GPU is free on its card."""
+        return len(cards) >= len(self.gpus) and all(
+            need.likely <= card.available for need, card in zip(self.gpus, cards, strict=False)
+        )
+
+
+def exact(name: str, size: int, reason: str) -> Term:
+    return Term(name, size, size, size, reason)
+
+
+def ranged(name: str, likely: float, low: float, high: float, reason: str) -> Term:
+    return Term(name, int(min(low, likely)), int(likely), ceil(max(high, likely)), reason)
+
+
+def estimate(shape: Shape, options: LlamaOptions | ServeOptions, cards: Sequence[Card]) -> Estimate:
+    """What ``shape`` needs under ``options`` on ``cards`` (none: the processor only). Bytes throughout."""
+    if isinstance(options, LlamaOptions):
+        return _llamacpp(shape, options, len(cards))
+    return _budgeted(shape, options, cards)
+
+
+def _llamacpp(shape: Shape, options: LlamaOptions, devices: int) -> Estimate:
+    planned: LlamaPlan = plan(shape, options, devices)
+    extras = _file_terms(options)
+    gpus = tuple(
+        Need((*_buffers(each), *(extras if index == 0 else ()), OVERHEAD)) for index, each in enumerate(planned.devices)
+    )
+    return Estimate(
+        engine="llamacpp",
+        gpus=gpus,
+        host=Need((*_buffers(planned.host), *_serving_extras(shape, options))),
+        disk=shape.file_bytes + options.projector_bytes + options.lora_bytes,
+        assumptions=shape.assumptions,
+    )
+
+
+OVERHEAD = ranged(
+    "runtime", 220 * MIB, 150 * MIB, 320 * MIB, "CUDA context and cuBLAS, outside every buffer llama.cpp prints"
+)
+
+
+def _buffers(planned: DevicePlan) -> tuple[Term, ...]:
+    cache = planned.context - planned.state
+    compute = planned.compute
+    terms = (
+        exact("weights", planned.model, "the tensors llama.cpp places here, from the file's own table"),
+        exact("kv_cache", cache, "rows of the cache types x cells x streams of the layers placed here"),
+        exact("state", planned.state, "recurrent state, 32-bit, one per slot"),
+        ranged("compute", compute, 0.95 * compute, 1.05 * compute + 16 * MIB, "peak of the graph as ggml allocates it"),
+    )
+    return tuple(term for term in terms if term.high > 16 * MIB or term.likely)
+
+
+def _file_terms(options: LlamaOptions) -> tuple[Term, ...]:
+    """What other files of the same server add to its first card."""
+    terms = (
+        exact("lora", options.lora_bytes, "adapters are loaded whole, beside the weights they change"),
+        exact("projector", options.projector_bytes, "the image projector's file"),
+        ranged("projector_compute", 250 * MIB, 200 * MIB, 600 * MIB if options.flash else 4.6 * GIB,
+               "one picture through the projector; far more without flash attention"),
+    )  # fmt: skip
+    return tuple(term for term in terms[:2] if term.high) + (terms[2:] if options.projector_bytes else ())
+
+
+def _serving_extras(shape: Shape, options: LlamaOptions) -> tuple[Term, ...]:
+    outputs = options.slots * (shape.vocab + shape.hidden) * 4
+    return (
+        exact("outputs", outputs, "logits and embeddings of one token per slot"),
+        ranged("prompt_cache", 0, 0, DEFAULT_PROMPT_CACHE, "llama-server keeps old prompts in up to 8 GiB of RAM"),
+    )
+
+
+def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Estimate:
+    ranks = max(1, options.tensor) * max(1, options.pipeline)
+    terms = fixed_terms(shape, options)
+    least = request_bytes(shape, options, options.length(shape))
+    cache = exact("kv_cache", least, f"one request of {options.length(shape):,} tokens must fit on every rank")
+    need = Need((*terms, cache))
+    used = list(cards[:ranks])
+    return Estimate(
+        engine=options.engine,
+        gpus=(need,) * ranks,
+        host=Need((ranged("process", 3 * GIB, 2 * GIB, 6 * GIB, "Python, tokenizers and pinned staging per engine"),)),
+        disk=shape.file_bytes or shape.weight_bytes,
+        yields=_yields(shape, options, used, terms) if used else None,
+        assumptions=shape.assumptions,
+    )
+
+
+def fixed_terms(shape: Shape, options: ServeOptions) -> tuple[Term, ...]:
+    """Everything on one rank that does not grow with tokens kept."""
+    weights = rank_weights(shape, options)
+    activation = activation_bytes(shape, options)
+    graphs = graph_bytes(shape, options)
+    ranks = max(1, options.tensor)
+    terms = (
+        ranged("weights", weights, 0.985 * weights, 1.02 * weights, "bytes in the files' headers, split over ranks"),
+        ranged("activation", activation, 0.5 * activation, 2.0 * activation, "peak of a full batch, profiled at start"),
+        ranged("cuda_graphs", graphs, 0.3 * graphs, 2.5 * graphs, "captured graphs; none when eager"),
+        ranged("runtime", (0.2 + 0.15 * (ranks > 1)) * GIB, 0.05 * GIB, (0.4 + 0.6 * (ranks > 1)) * GIB,
+               "libraries and communication buffers"),
+        exact("lora", lora_bytes(shape, options), "room reserved for adapters at their highest rank"),
+    )  # fmt: skip
+    return tuple(term for term in terms if term.high)
+
+
+def activation_bytes(shape: Shape, options: ServeOptions) -> float:
+    """Peak of a full batch on a rank, a model with margins: the widest layer or the sampler's logits."""
+    ranks, tokens = max(1, options.tensor), options.batched_tokens
+    ff = max((max(layer.ff, layer.experts_used * layer.expert_ff) for layer in shape.trunk), default=0)
+    through = tokens * (2 * ff / ranks + 4 * shape.hidden) * 2
+    logits = min(options.users, tokens) * shape.vocab / ranks * 4 * 4
+    return max(through, logits) + 0.25 * GIB
+
+
+def graph_bytes(shape: Shape, options: ServeOptions) -> float:
+    if options.eager:
+        return 0.0
+    return (3.5 if options.experts_apart else 0.5) * GIB
+
+
+def _yields(shape: Shape, options: ServeOptions, cards: list[Card], terms: Sequence[Term]) -> Yields:
+    budget = min(cache_budget(options, card, terms) for card in cards)
+    return Yields(budget, tokens_held(shape, options, budget), concurrency(shape, options, budget))
+
+
+def cache_budget(options: ServeOptions, card: Card, terms: Sequence[Term]) -> int:
+    """Bytes left for the cache: the share of the card less what does not grow (graphs outside in older builds)."""
+    if options.cache_bytes:
+        return options.cache_bytes
+    taken = sum(term.likely for term in terms)
+    if options.engine == "sglang":
+        return int(card.available - taken - card.total * (1 - options.fraction))
+    return int(card.total * options.fraction) - taken

@@ -1,0 +1,177 @@
+"""Engines that fill a budget (vLLM, SGLang, TGI): what a cache costs per rank, and how much a budget yields."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cortex.calculator.shape import Layer, Shape
+
+CACHE_BYTES = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "half": 2.0, "float32": 4.0}
+STATE_PAGES = 2  # pages of recurrent state a request holds: the running one and the last kept for its prefix
+SPARSE_MLA_BYTES = 656
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Options of an engine that takes a share of each card and fills it.
+
+    ``context`` is tokens per request (0: as trained), ``users`` requests at once, ``fraction`` of the card's total
+    (vLLM, TGI) or of what is free (SGLang). ``draft_layers`` are attention layers of EAGLE or MTP heads,
+    ``draft_tokens`` what they guess ahead. ``language_only`` skips image and audio towers.
+    """
+
+    engine: Literal["vllm", "sglang", "tgi"] = "vllm"
+    context: int = 0
+    users: int = 256
+    tensor: int = 1
+    pipeline: int = 1
+    experts_apart: bool = False
+    fraction: float = 0.9
+    cache_type: str = "auto"
+    block: int = 16
+    batched_tokens: int = 8192
+    eager: bool = False
+    loras: int = 0
+    lora_rank: int = 16
+    draft_layers: int = 0
+    draft_tokens: int = 0
+    language_only: bool = False
+    weight_bytes: int = 0
+    cache_bytes: int = 0
+
+    def length(self, shape: Shape) -> int:
+        return self.context or shape.context
+
+    @property
+    def cache_width(self) -> float:
+        """Bytes of one cached value."""
+        return 1.0 if self.cache_type.startswith(("fp8", "int8")) else CACHE_BYTES.get(self.cache_type, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Layers that cache alike: ``page`` bytes per layer hold ``tokens`` (0: one state per request)."""
+
+    layers: int
+    page: int
+    tokens: int
+    window: int = 0
+    chunked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What a budget becomes: ``blocks`` of ``block_bytes`` each, shared by ``kinds`` in ``groups``."""
+
+    kinds: tuple[Kind, ...]
+    groups: tuple[int, ...]
+    block_bytes: int
+    blocks: int
+
+
+def token_bytes(layer: Layer, shape: Shape, options: ServeOptions) -> int:
+    """Bytes one token takes in one layer on one rank: (K + V) x heads kept by the rank; compressed heads are not split.
+
+    Heads are replicated when there are fewer than ranks.
+    """
+    width = options.cache_width
+    if shape.mla is not None:
+        if options.cache_type == "fp8_ds_mla":
+            return SPARSE_MLA_BYTES
+        return math.ceil((shape.mla.rank + shape.mla.rope) * width)
+    heads = max(1, layer.kv_heads // options.tensor) if layer.kv_heads else 0
+    return math.ceil(heads * (layer.key + layer.value) * width)
+
+
+def state_page(layer: Layer, shape: Shape, options: ServeOptions) -> int:
+    """Bytes of one recurrent state on one rank: 16-bit convolution (longer by guessed tokens) and 32-bit state."""
+    kept = max(shape.recurrence.kernel - 1, 1) if shape.recurrence else 3
+    conv = layer.conv * (kept + options.draft_tokens) // kept
+    return (2 * conv + 4 * layer.state) // options.tensor
+
+
+def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
+    """The layers of the fullest pipeline stage, draft layers included."""
+    trunk = [layer for layer in shape.trunk if not layer.shared_kv]
+    stages = max(1, options.pipeline)
+    share = -(-len(trunk) // stages)
+    attending = next((layer for layer in reversed(trunk) if layer.kv_heads), None)
+    drafts = [attending] * options.draft_layers if attending is not None else []
+    return (*trunk[:share], *drafts)
+
+
+def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
+    """Layers of a stage sorted by how they cache; pages of attention grow to those of recurrent state."""
+    counts: dict[tuple[int, int, bool], int] = {}
+    states: dict[int, int] = {}
+    for layer in stage_layers(shape, options):
+        if layer.kv_heads:
+            key = (token_bytes(layer, shape, options), layer.window, layer.chunked and layer.window > 0)
+            counts[key] = counts.get(key, 0) + 1
+        if layer.state:
+            page = state_page(layer, shape, options)
+            states[page] = states.get(page, 0) + 1
+    widest = max((width for width, _, _ in counts), default=0)
+    block = options.block
+    if states and widest:
+        tokens = -(-max(states) // widest)
+        block = -(-tokens // options.block) * options.block
+    page = max(block * widest, max(states, default=0))
+    attention = [
+        Kind(count, page, block * max(1, widest // width), window, chunked)
+        for (width, window, chunked), count in counts.items()
+    ]
+    return (*attention, *(Kind(count, page, 0) for count in states.values()))
+
+
+def pool_of(shape: Shape, options: ServeOptions, budget: int) -> Pool:
+    """How ``budget`` bytes on a rank are cut into blocks that serve every kind of layer."""
+    kinds = kinds_of(shape, options)
+    if not kinds:
+        return Pool((), (), 0, 0)
+    size = _group_size([kind.layers for kind in kinds])
+    groups = tuple(-(-kind.layers // size) for kind in kinds)
+    block_bytes = kinds[0].page * size
+    return Pool(kinds, groups, block_bytes, max(0, budget) // block_bytes)
+
+
+def _group_size(counts: Sequence[int]) -> int:
+    fewest, most = min(counts), max(counts)
+    return most if most < 1.5 * fewest else fewest
+
+
+def blocks_needed(pool: Pool, options: ServeOptions, length: int) -> int:
+    """Blocks that one request of ``length`` tokens holds at most."""
+    return sum(groups * _pages(kind, options, length) for kind, groups in zip(pool.kinds, pool.groups, strict=True))
+
+
+def _pages(kind: Kind, options: ServeOptions, length: int) -> int:
+    if not kind.tokens:
+        return STATE_PAGES
+    if not kind.window:
+        return -(-length // kind.tokens)
+    if kind.chunked:
+        return -(-min(kind.window + options.batched_tokens, length) // kind.tokens)
+    return -(-min(kind.window - 1 + options.batched_tokens, length) // kind.tokens) + 1
+
+
+def request_bytes(shape: Shape, options: ServeOptions, length: int) -> int:
+    """Cache bytes on one rank for one request of ``length`` tokens: the least that must fit to start."""
+    pool = pool_of(shape, options, 0)
+    return blocks_needed(pool, options, length) * pool.block_bytes
+
+
+def concurrency(shape: Shape, options: ServeOptions, budget: int) -> float:
+    """How many requests of full length ``budget`` bytes of cache on a rank hold at once."""
+    pool = pool_of(shape, options, budget)
+    needed = blocks_needed(pool, options, options.length(shape))
+    return pool.blocks / needed if needed else 0.0
+
+
+def tokens_held(shape: Shape, options: ServeOptions, budget: int) -> int:
+    """Tokens ``budget`` bytes of cache hold: blocks where all layers cache alike, else what full requests hold."""
+    pool = pool_of(shape, options, budget)
+    if len(pool.kinds) == 1 and pool.kinds[0].tokens and not pool.kinds[0].window:
+        return pool.blocks * pool.kinds[0].tokens
+    return int(concurrency(shape, options, budget) * options.length(shape))

@@ -1,0 +1,207 @@
+"""The list, the page of a model and the form, as answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from cortex.access.models import Person
+from cortex.catalog.models import Model
+from cortex.fleet.models import Host, Replica
+from cortex.fleet.states import Observed
+from tests import scene
+from tests.ui.conftest import SignIn
+
+HTMX = {"HX-Request": "true"}
+HUB = {"name": "tiny", "engine": "llamacpp", "source.kind": "hub", "source.repository": "owner/tiny-GGUF"}
+
+
+@pytest.fixture
+def bobs(at: SignIn, bob: Person) -> Client:
+    return at(bob)
+
+
+@pytest.mark.parametrize("path", ["/", "/hosts", "/models/bge-m3", "/models/llama-3.3-70b"])
+def test_what_lives_on_a_page_is_sent_only_when_it_changed(bobs: Client, path: str) -> None:
+    scene.whole_fleet()
+    first = bobs.get(path, headers=HTMX)
+    assert b"<html" not in first.content
+    again = bobs.get(path, headers={**HTMX, "HX-PTag": first["HX-PTag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_change_is_sent(bobs: Client) -> None:
+    scene.whole_fleet()
+    first = bobs.get("/", headers=HTMX)
+    Replica.objects.get(model__name="gemma-3-12b").observe(Observed.READY, "Answers.")
+    assert bobs.get("/", headers={**HTMX, "HX-PTag": first["HX-PTag"]}).status_code == 200
+
+
+def test_the_list_takes_the_same_number_of_queries_for_many_models(
+    bobs: Client, django_assert_max_num_queries: object
+) -> None:
+    scene.whole_fleet()
+    for number in range(20):
+        scene.replica(scene.model(f"more-{number}"), Host.objects.get(), Observed.READY, "Answers.")
+    with django_assert_max_num_queries(8):  # type: ignore[operator]
+        bobs.get("/", headers=HTMX)
+
+
+def test_a_failing_model_shows_why_and_what_to_do(bobs: Client) -> None:
+    scene.whole_fleet()
+    words = bobs.get("/models/llama-3.3-70b").content.decode()
+    assert "41.2 GiB were asked for on a card with 33.1 GiB free" in words
+    assert "Lower the context from 65,536 to 16,384" in words
+    assert "exit 1" in words
+
+
+def test_states_have_a_word_and_an_icon(bobs: Client) -> None:
+    scene.whole_fleet()
+    words = bobs.get("/").content.decode()
+    for icon, word in [("check-circle", "Serving"), ("download", "Fetching"), ("alert", "Failing")]:
+        assert f'icons.svg#{icon}"/></svg> {word}</span>' in words
+
+
+def test_a_model_that_is_not_there_is_404_with_words(bobs: Client) -> None:
+    answer = bobs.get("/models/nobody")
+    assert answer.status_code == 404
+    assert b"There is no model named" in answer.content
+
+
+def test_a_name_with_markup_is_text(bobs: Client, bob: Person) -> None:
+    scene.model("quiet", path="<script>alert(1)</script>.gguf")
+    assert b"<script>alert" not in bobs.get("/").content
+
+
+def test_pretend_mode_is_said_on_every_page(bobs: Client, settings: object) -> None:
+    settings.PRETEND = True  # type: ignore[attr-defined]
+    for page in ("/", "/hosts", "/keys", "/define"):
+        assert b"Pretend mode." in bobs.get(page).content
+
+
+def test_the_form_saves_a_definition(bobs: Client) -> None:
+    answer = bobs.post("/define", {**HUB, "context": "4096", "options.n_gpu_layers": "0", "replicas": "1"})
+    assert (answer.status_code, answer["Location"]) == (302, "/models/tiny")
+    model = Model.objects.get(name="tiny")
+    assert (model.context, model.options, model.desired) == (4096, {"n_gpu_layers": 0}, "stopped")
+
+
+def test_save_and_start_starts(bobs: Client) -> None:
+    bobs.post("/define", {**HUB, "start": "1"})
+    assert Model.objects.get(name="tiny").desired == "running"
+
+
+def test_an_empty_field_is_the_engine_s_default_and_off_is_a_value(bobs: Client) -> None:
+    bobs.post("/define", {**HUB, "options.threads": "", "options.kv_unified": "false", "options.swa_full": "true"})
+    assert Model.objects.get(name="tiny").options == {"kv_unified": False, "swa_full": True}
+
+
+def test_lines_become_a_list(bobs: Client) -> None:
+    bobs.post("/define", {**HUB, "options.tensor_split": "3\n\n 1 \n"})
+    assert Model.objects.get(name="tiny").options == {"tensor_split": [3, 1]}
+
+
+def test_what_is_wrong_is_told_at_its_field_with_422_and_nothing_is_written(bobs: Client) -> None:
+    answer = bobs.post("/define", {**HUB, "context": "much", "options.threads": "0", "options.flash_attn": "on"})
+    words = answer.content.decode()
+    assert answer.status_code == 422
+    assert 'href="#field-context"' in words
+    assert 'value="much"' in words
+    assert not Model.objects.exists()
+
+
+def test_an_option_out_of_bounds_is_told_at_its_field(bobs: Client) -> None:
+    answer = bobs.post("/define", {**HUB, "options.threads": "0"})
+    assert answer.status_code == 422
+    assert 'href="#field-options-threads"' in answer.content.decode()
+
+
+def test_a_taken_name_is_refused(bobs: Client) -> None:
+    scene.model("tiny")
+    answer = bobs.post("/define", HUB)
+    assert answer.status_code == 422
+    assert "A model named &#x27;tiny&#x27; exists." in answer.content.decode()
+
+
+def test_an_edit_shows_what_is_and_changes_it(bobs: Client) -> None:
+    bobs.post("/define", {**HUB, "options.n_gpu_layers": "0"})
+    words = bobs.get("/models/tiny/edit").content.decode()
+    assert 'value="owner/tiny-GGUF"' in words
+    turn = Model.objects.get(name="tiny").turn
+    bobs.post("/models/tiny/edit", {**HUB, "turn": turn, "options.n_gpu_layers": "12"})
+    assert Model.objects.get(name="tiny").options == {"n_gpu_layers": 12}
+
+
+def test_an_edit_of_what_somebody_else_changed_is_refused(bobs: Client) -> None:
+    bobs.post("/define", HUB)
+    turn = Model.objects.get(name="tiny").turn
+    bobs.post("/models/tiny/edit", {**HUB, "turn": turn, "context": "1024"})
+    answer = bobs.post("/models/tiny/edit", {**HUB, "turn": turn, "context": "2048"})
+    assert answer.status_code == 422
+    assert b"Somebody changed this model" in answer.content
+    assert Model.objects.get(name="tiny").context == 1024
+
+
+def test_the_engine_s_part_keeps_what_means_the_same(bobs: Client) -> None:
+    words = bobs.post(
+        "/define/engine",
+        {**HUB, "engine": "vllm", "drawn": "llamacpp", "options.extra_args": "--mlock", "options.n_gpu_layers": "3"},
+    ).content.decode()
+    assert "Options of vLLM" in words
+    assert "--mlock" not in words
+    assert "Does not fit: it loads safetensors, and this is GGUF." in words
+
+
+def test_files_of_the_models_folder_are_suggested(bobs: Client, models_folder: Path) -> None:
+    (models_folder / "small.gguf").touch()
+    assert b"<option>small.gguf</option>" in bobs.get("/define").content
+
+
+def test_an_order_from_the_list_answers_with_a_toast(bobs: Client) -> None:
+    scene.whole_fleet()
+    answer = bobs.post("/models/bge-m3/stop", headers={**HTMX, "HX-Current-URL": "http://testserver/"})
+    assert answer.status_code == 204
+    assert json.loads(answer["HX-Trigger"])["cortex:toast"]["words"] == "bge-m3 is to stop."
+
+
+def test_an_order_never_leads_to_another_site(bobs: Client) -> None:
+    scene.whole_fleet()
+    assert bobs.post("/models/bge-m3/stop", {"back": "//evil.example/"})["Location"] == "/"
+
+
+def test_without_a_broker_the_log_is_what_was_kept(bobs: Client) -> None:
+    scene.whole_fleet()
+    replica = Replica.objects.get(model__name="llama-3.3-70b")
+    told = bobs.get(f"/models/llama-3.3-70b/log?replica={replica.id}").json()
+    assert told["kept"] == scene.LOG.splitlines()
+    assert "broker does not answer" in told["note"]
+
+
+@pytest.mark.parametrize("replica", ["", "x", "00000000-0000-0000-0000-000000000000"])
+def test_a_log_of_nothing_says_so(bobs: Client, replica: str) -> None:
+    scene.whole_fleet()
+    assert bobs.get(f"/models/bge-m3/log?replica={replica}").json()["note"] == "This replica is no more."
+
+
+def test_the_open_page_of_a_deleted_model_leaves_for_the_list(bobs: Client) -> None:
+    answer = bobs.get("/models/nobody", headers=HTMX)
+    assert (answer.status_code, answer["HX-Redirect"]) == (200, "/")
+    assert b"nobody was deleted." in bobs.get("/").content
+
+
+def test_an_empty_fleet_says_where_hosts_come_from(bobs: Client) -> None:
+    assert b"No host has reported yet" in bobs.get("/hosts").content
+
+
+def test_a_host_without_cards_says_why(bobs: Client) -> None:
+    Host.objects.create(name="cpu", gpu_condition="No NVIDIA driver: install it, then restart the agent.")
+    words = bobs.get("/hosts").content.decode()
+    assert "No NVIDIA driver" in words
+    assert "Silent" in words
+
+
+def test_a_card_s_bar_adds_up(bobs: Client) -> None:
+    scene.whole_fleet()
+    words = bobs.get("/hosts").content.decode()
+    assert "qwen3-30b-a3b 12.0 GiB, qwen3-30b-a3b 12.0 GiB, bge-m3 3.0 GiB, used by others 7.0 GiB" in words

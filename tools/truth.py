@@ -1,0 +1,158 @@
+"""Predicted against measured: python -m tools.truth FILE [--json]. FILE is a list of rows, or one row a line."""
+
+import json
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from cortex.calculator.gguf import read_set
+from cortex.calculator.gguf_shape import shape_of
+from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, options_from, plan
+from cortex.calculator.shape import Shape
+from cortex.calculator.unreadable import UnreadableModel
+from tools.truth_facts import Row
+from tools.truth_rows import Answer, Missing, Prediction, answers
+
+MIB = 1 << 20
+PARTS = ("model", "context", "compute")
+
+
+def read_rows(path: Path) -> list[Mapping[str, object]]:
+    """Rows of a JSON list, or of one JSON object per line."""
+    text = path.read_text()
+    rows = (
+        json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line]
+    )
+    return [row for row in rows if isinstance(row, dict)]
+
+
+class Judge:
+    """Predicts rows of both formats; shapes of GGUF files are read once, ``known`` ones not at all."""
+
+    def __init__(self, folder: Path, known: Mapping[str, Shape] | None = None) -> None:
+        self.folder = folder
+        self.shapes: dict[str, Shape] = dict(known or {})
+
+    def answers(self, row: Mapping[str, object]) -> list[Answer]:
+        if "gguf" not in row:
+            return answers(Row(row))
+        try:
+            return self._planned(row)
+        except (UnreadableModel, ValueError, TypeError, KeyError) as error:
+            return [Missing("all", f"{type(error).__name__}: {error}")]
+
+    def _planned(self, row: Mapping[str, object]) -> list[Answer]:
+        name, arguments, devices = str(row["gguf"]), row["args"], row["devices"]
+        if not isinstance(arguments, list) or not isinstance(devices, list):
+            raise TypeError("args and devices must be lists")
+        options = replace(options_from([str(each) for each in arguments]), pinned=False)
+        planned = plan(self._shape(name), options, len(devices))
+        return [answer for measured, each in _pairs(row, devices, planned) for answer in _parts(measured, each)]
+
+    def _shape(self, name: str) -> Shape:
+        if name not in self.shapes:
+            path = Path(name)
+            near = self.folder / name
+            self.shapes[name] = shape_of(read_set(near if not path.is_absolute() and near.exists() else path))
+        return self.shapes[name]
+
+
+def _pairs(
+    row: Mapping[str, object], devices: Sequence[object], planned: LlamaPlan
+) -> list[tuple[tuple[str, object], DevicePlan]]:
+    pairs: list[tuple[tuple[str, object], DevicePlan]] = [
+        (("", device), each) for device, each in zip(devices, planned.devices, strict=True)
+    ]
+    return [*pairs, (("host ", row.get("host")), planned.host)]
+
+
+def _parts(measured: tuple[str, object], planned: DevicePlan) -> list[Answer]:
+    where, values = measured
+    if not isinstance(values, dict):
+        return []
+    return [
+        Prediction(where + part, getattr(planned, part) / MIB, float(values[part])) for part in PARTS if part in values
+    ]
+
+
+def row_name(row: Mapping[str, object]) -> str:
+    if "gguf" not in row:
+        return str(row.get("id", "?"))
+    arguments = row.get("args")
+    return f"{row['gguf']} {' '.join(map(str, arguments)) if isinstance(arguments, list) else ''}"
+
+
+def summary(judged: Sequence[tuple[str, Sequence[Answer]]]) -> dict[str, object]:
+    """Median and worst error per quantity, and the share of rows with at least one prediction."""
+    by_quantity: dict[str, list[float]] = {}
+    for _, given in judged:
+        for answer in given:
+            if isinstance(answer, Prediction):
+                by_quantity.setdefault(answer.quantity, []).append(answer.error)
+    covered = sum(any(isinstance(answer, Prediction) for answer in given) for _, given in judged)
+    return {
+        "rows": len(judged),
+        "covered": covered / len(judged) if judged else 0.0,
+        "quantities": {
+            name: {
+                "count": len(errors),
+                "median": statistics.median(abs(error) for error in errors),
+                "worst": max(errors, key=abs),
+                "most_under": min(errors),
+            }
+            for name, errors in sorted(by_quantity.items())
+        },
+    }
+
+
+def as_json(judged: Sequence[tuple[str, Sequence[Answer]]]) -> str:
+    rows = [
+        {
+            "row": name,
+            "predictions": [asdict(each) | {"error": each.error} for each in given if isinstance(each, Prediction)],
+            "missing": [asdict(each) for each in given if isinstance(each, Missing)],
+        }
+        for name, given in judged
+    ]
+    return json.dumps({"rows": rows, "summary": summary(judged)}, indent=1)
+
+
+def as_text(judged: Sequence[tuple[str, Sequence[Answer]]]) -> str:
+    lines = []
+    for name, given in judged:
+        for answer in given:
+            if isinstance(answer, Missing):
+                lines.append(f"{name:<12} {answer.quantity:<16} not predicted: missing {answer.fact}")
+                continue
+            lines.append(
+                f"{name:<12} {answer.quantity:<16} predicted {answer.predicted:>14,.2f}  "
+                f"measured {answer.measured:>14,.2f}  {100 * answer.error:+.2f} %"
+            )
+    total = summary(judged)
+    lines.append("")
+    quantities = total["quantities"]
+    if isinstance(quantities, dict):
+        for name, figures in quantities.items():
+            lines.append(
+                f"{name:<16} {figures['count']:>5}  median {100 * figures['median']:.2f} %  "
+                f"worst {100 * figures['worst']:+.2f} %  most under {100 * figures['most_under']:+.2f} %"
+            )
+    lines.append(f"rows {total['rows']}, covered {100 * float(str(total['covered'])):.1f} %")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> int:
+    paths = [Path(each) for each in arguments if each != "--json"]
+    if len(paths) != 1:
+        print("usage: python -m tools.truth FILE [--json]", file=sys.stderr)
+        return 2
+    judge = Judge(paths[0].parent)
+    judged = [(row_name(row), judge.answers(row)) for row in read_rows(paths[0])]
+    print(as_json(judged) if "--json" in arguments else as_text(judged))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
