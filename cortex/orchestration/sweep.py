@@ -101,5 +101,6 @@ def _is_settled(item: Found, health: Health | None, now: datetime) -> bool:
     if seen.observed is Observed.ABSENT and container is None and attempt is None:
         held = replica.gave_up or (replica.retry_at is not None and replica.retry_at > now)
         return held or not replica.wanted
-    serves = seen.observed is Observed.READY and health is Health.READY
+    confirmed = attempt is not None and attempt.confirmed_turn == replica.turn
+    serves = seen.observed is Observed.READY and health is Health.READY and confirmed
     return serves and replica.wanted and not replica.failures and replica.draining_at is None
