@@ -89,8 +89,8 @@ class _Supervisor:
                 for child in self._children:
                     child.tend()
         finally:
-            (self._state / "up.json").unlink(missing_ok=True)
             self._end()
+            (self._state / "up.json").unlink(missing_ok=True)
         return 0
 
     def _prepare(self) -> dict[str, str]:
