@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from cortex.calculator.ggml import row_bytes
-from cortex.calculator.llamacpp_altup import AltupGraph
+from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, keeps_cache, place
 from cortex.calculator.shape import Layer, Shape
 
+GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
@@ -43,7 +44,7 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     model = _model(shape, options, placement, devices)
     caches = cache_bytes(shape, options, placement, devices)
     states = state_bytes(shape, options, placement, devices)
-    graph = AltupGraph if shape.family == "gemma3n" else LlamaGraph
+    graph = GRAPHS.get(shape.family, LlamaGraph)
     compute = graph(shape, options, placement, devices).buffers(sample(shape, placement))
     plans = [
         DevicePlan(*sums, state)
@@ -74,6 +75,7 @@ def sample(shape: Shape, placement: Placement) -> list[int]:
             chosen.add(index)
             missing[_kind(shape.layers[index])] = max(missing[_kind(shape.layers[index])] - 1, 0)
         chosen.update(run[-SAMPLE:])
+    chosen.update(index for index in trunk if shape.layers[index].shared_kv)  # each may copy a cache from another card
     return sorted(chosen)
 
 
