@@ -1,5 +1,4 @@
 import math
-import time
 from dataclasses import replace
 
 import pytest
@@ -117,17 +116,6 @@ def test_a_larger_budget_never_holds_fewer_tokens(name: str, budget: int, more: 
     options = ServeOptions(context=8192)
     assert tokens_held(shape, options, budget) <= tokens_held(shape, options, budget + more)
 
-
-def test_one_estimate_takes_milliseconds() -> None:
-    shape = published()["llama-3.3-70b.gguf"]
-    cards = [Card(80 * GIB)] * 2
-    for options in (LlamaOptions(context=32768, slots=4), ServeOptions(tensor=2)):
-        times = []
-        for _ in range(20):
-            start = time.process_time()
-            estimate(shape, options, cards)
-            times.append(time.process_time() - start)
-        assert min(times) < 0.005
 
 
 def test_vllm_pages_of_a_hybrid_grow_to_its_state() -> None:
