@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -25,9 +26,8 @@ def main() -> None:
         for model in models():
             path = write_sparse(Path(folder) / f"{model.name}.gguf", model.family, model.header(), model.layout)
             shape = shape_of(read_set(path))
-            rows.append(
-                (cost(lambda s=shape: estimate(s, OPTIONS, CARDS)), cost(lambda p=path: read_set(p)), model.name)
-            )
+            estimated, read = partial(estimate, shape, OPTIONS, CARDS), partial(read_set, path)
+            rows.append((cost(estimated), cost(read), model.name))
     spent = sorted(rows)
     print(f"{len(rows)} models, {ROUNDS} rounds each, CPU milliseconds (the least of its rounds for each model)")
     print(f"estimate: median {median(row[0] for row in rows):.2f}, worst {spent[-1][0]:.2f} ({spent[-1][2]})")
