@@ -125,6 +125,7 @@ def test_cards_are_given_to_the_gpu_profile_alone_and_no_socket_with_them() -> N
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     """Everything is started, and the door of the people answers."""
     models = tmp_path_factory.mktemp("compose-models")
+    models.chmod(0o700)
     system = prepare(models, web=free_port(), gateway=free_port())
     system.end(MODEL)
     try:
@@ -188,6 +189,11 @@ def test_a_model_defined_over_rest_serves_through_the_published_ports(
     whole: Whole, rest: httpx2.Client, key: str
 ) -> None:
     definition = {"name": MODEL, "engine": "llamacpp", "source": {"path": "made-model.gguf"}, "context": 512}
+    refused = rest.put(f"models/{MODEL}", json=definition)
+    assert refused.status_code == 400
+    assert f"chmod -R a+rX {whole.models}" in refused.text
+
+    whole.models.chmod(0o755)
     assert rest.put(f"models/{MODEL}", json=definition).status_code == 201
     assert rest.post(f"models/{MODEL}/start").status_code == 202
     eventually(in_phase(rest, "serving"), whole)

@@ -54,6 +54,14 @@ def locate(path: str, *, below: Path | None = None) -> Found:
     target = folder / path
     if not target.resolve().is_relative_to(folder):
         raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
+    try:
+        return _at(target, folder)
+    except PermissionError as error:
+        remedy = f"Let everybody read the models, on their host: chmod -R a+rX {folder}"
+        raise UnreadableModel(path, "the files' owner does not let Cortex read them.", remedy) from error
+
+
+def _at(target: Path, folder: Path) -> Found:
     if not target.exists():
         raise _unusable(target, folder)
     if target.is_dir():
