@@ -228,3 +228,9 @@ def test_noise_in_a_header_never_escapes_as_another_error(tiny: Path) -> None:
 def test_a_source_that_answers_too_little_is_an_error() -> None:
     with pytest.raises(UnreadableModel, match="fewer bytes"):
         read_parts("far.gguf", lambda name: RemoteFile(name, 1 << 30, lambda _offset, _length: b"GGU"))
+
+
+def test_a_version_from_before_2023_09_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "old.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<III", 1, 0, 0) + b"\x00" * 64)
+    assert "version 1" in refused(path).why

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from tools import engine_image, made_model
+from tools.running import Running, find
 from tools.services import free_port
-from tools.system import Running, find
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
