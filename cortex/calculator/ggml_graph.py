@@ -33,6 +33,7 @@ class Graph:
         self.backends = backends
         self.nodes: list[Node] = []
         self.inputs: list[Node] = []
+        self.lends = False
 
     def input(self, size: int) -> Node:
         """Data from outside, one buffer on the host."""
@@ -44,6 +45,7 @@ class Graph:
         """A tensor that lives elsewhere; ``size`` is what a copy of it would take on another device."""
         node = Node(size)
         node.backend, node.weight, node.seen, node.bare = backend, weight, True, not size
+        self.lends = self.lends or weight
         return node
 
     def view(self, source: Node, size: int | None = None, *, row: int = 0) -> Node:
@@ -121,7 +123,7 @@ def _split(graph: Graph, copies: int) -> list[Node]:
     current = -1
     for node in graph.nodes:
         if not node.is_view:
-            if node.backend != current or (fresh and _brings_weight(node)):
+            if node.backend != current or (graph.lends and fresh and _brings_weight(node)):
                 _close(result, piece, fresh)
                 current = node.backend
             _bring(graph, node, made, fresh, copies)
@@ -251,7 +253,8 @@ class Pool:
         block[1] -= size
         if not block[1]:
             del self.free[best]
-        self.peak = max(self.peak, at + size)
+        if at + size > self.peak:
+            self.peak = at + size
         return at
 
     def give(self, at: int, size: int) -> None:
