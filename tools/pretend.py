@@ -26,7 +26,7 @@ def prepare(home: Path, port: int) -> None:
         if not scene.gpus:
             cards = (ImaginaryGpu(uuid=f"GPU-pretend-{n}", name="Imaginary L40S", total=GPU_BYTES) for n in range(GPUS))
             scene.gpus.extend(cards)
-        slow = Script(load=4, lines=LINES, pull_seconds=3, gpu_memory=6 << 30)
+        slow = Script(load=4, lines=LINES, pull_seconds=3)
         for engine in all_engines().values():
             for gpus in (False, True):
                 scene.scripts.setdefault(engine.image_for(gpus=gpus), slow)

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-GUNICORN = ["gunicorn", "-k", "asgi", "--graceful-timeout", "5", "--no-control-socket"]
+GUNICORN = ["gunicorn", "-k", "asgi", "--keep-alive", "75", "--no-control-socket"]
 
 
 def command(role: str, bind: str, workers: int) -> list[str]:
@@ -17,8 +17,9 @@ def command(role: str, bind: str, workers: int) -> list[str]:
     bound = ["-b", bind, "-w", str(workers)]
     beat_file = str(settings.ENV.cortex_state / "beat-schedule")
     return {
-        "web": [*GUNICORN, *bound, "cortex.asgi:application"],
-        "gateway": [*GUNICORN, *bound, "cortex.gateway.app:application"],
+        "web": [*GUNICORN, *bound, "--graceful-timeout", "5", "cortex.asgi:application"],
+        # An answer under way is finished first.
+        "gateway": [*GUNICORN, *bound, "--graceful-timeout", "55", "cortex.gateway.app:application"],
         "worker": ["celery", "-A", "cortex", "worker", "-Q", f"default,host.{host}", "-n", f"cortex@{host}",
                    "-c", str(workers), "-l", "warning", "--without-gossip", "--without-mingle"],
         "beat": ["celery", "-A", "cortex", "beat", "-s", beat_file, "--pidfile=", "-l", "warning"],
