@@ -8,8 +8,9 @@ from itertools import groupby
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_altup import AltupGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, keeps_cache, place
+from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
 from cortex.calculator.shape import Layer, Shape
+from engines.habits import LlamaOptions
 
 AUTO_SLOTS = 4
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second

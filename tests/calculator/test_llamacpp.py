@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cortex.calculator.llamacpp import options_from, plan
-from cortex.calculator.llamacpp_options import HOST, LlamaOptions, place
+from cortex.calculator.llamacpp_options import HOST, place
+from engines.habits import LlamaOptions
 from tests.calculator.shapes import published
 from tools.truth import Judge, row_name
 from tools.truth_rows import Prediction

@@ -14,10 +14,10 @@ from cortex.calculator.answers import (
     most_users,
     stack_plan,
 )
-from cortex.calculator.llamacpp_options import LlamaOptions
 from cortex.calculator.memory import Card, Estimate, Need, estimate
-from cortex.calculator.serving import ServeOptions, request_bytes, tokens_held
+from cortex.calculator.serving import request_bytes, tokens_held
 from cortex.calculator.weights import rank_weights
+from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import published
 
 GIB = 1 << 30
