@@ -61,7 +61,7 @@ def test_what_is_left_to_the_engine_is_told() -> None:
     habits = engine("llamacpp").memory(launch())
     assert habits
     assert ["context" in habits.assumptions[0], "slots" in habits.assumptions[1]] == [True, True]
-    told = engine("llamacpp").memory(launch({"extra_args": ["--mmproj", "/models/eye.gguf"]}, context=1, users=1))
+    told = engine("llamacpp").memory(launch({"extra_args": ["-mm", "/models/eye.gguf"]}, context=1, users=1))
     assert told
     assert (told.files, told.assumptions) == ({"projector_bytes": ("/models/eye.gguf",)}, ())
 
