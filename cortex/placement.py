@@ -73,13 +73,13 @@ class Need:
         """The most it takes on one of `count` cards."""
         return max(self.share(count, place) for place in range(count))
 
-    def claim(self, card: Card, share: int) -> int:
-        """What is promised on this card: the share, or all of the budget."""
-        return math.ceil(self.fraction * card.total) or share
+    def claim(self, total: int, share: int) -> int:
+        """What is promised on a card of `total` bytes: the share, or all of the budget."""
+        return math.ceil(self.fraction * total) or share
 
     def fits(self, card: Card, share: int) -> bool:
         """Whether the card has the claim free, and the claim is enough."""
-        claim = self.claim(card, share)
+        claim = self.claim(card.total, share)
         return share <= claim <= card.free
 
 
@@ -160,7 +160,9 @@ def place(need: Need, cards: Sequence[Card]) -> Seats | NoRoom:
     for count in counts:
         chosen = _pick(need, usable, count)
         if chosen:
-            return Seats({card.uuid: need.claim(card, need.share(count, place)) for place, card in enumerate(chosen)})
+            return Seats(
+                {card.uuid: need.claim(card.total, need.share(count, place)) for place, card in enumerate(chosen)}
+            )
     count = counts[-1] if counts else need.gpus or 1
     return _refuse(need, cards, usable, count)
 
@@ -232,7 +234,7 @@ def _wish(need: Need, share: int, count: int) -> str:
 
 
 def _why_not(need: Need, card: Card, least: int) -> str:
-    share = need.claim(card, least)
+    share = need.claim(card.total, least)
     if need.pinned and card.uuid not in need.pinned:
         return f"{card.label} is not one of those it is pinned to."
     if card.missing:
@@ -260,10 +262,9 @@ def _in_the_way(need: Need, usable: Sequence[Card], count: int, share: int) -> t
     """The fewest replicas whose end would make room on enough cards that are alike."""
     best: tuple[str, ...] = ()
     for alike in _alike(usable) if count > 1 else [list(usable)]:
-        ways = sorted(
-            filter(None, (_way(card, need.claim(card, share)) for card in alike if share <= need.claim(card, share))),
-            key=lambda way: (len(way[0]), way[1]),
-        )
+        enough = [card for card in alike if share <= need.claim(card.total, share)]
+        found = filter(None, (_way(card, need.claim(card.total, share)) for card in enough))
+        ways = sorted(found, key=lambda way: (len(way[0]), way[1]))
         if len(ways) >= count:
             names = tuple(sorted(set().union(*(way[0] for way in ways[:count]))))
             best = min(filter(None, (best, names)), key=len, default=())

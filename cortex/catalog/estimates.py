@@ -75,6 +75,15 @@ def read_shape(definition: Definition) -> Shape:
     return shapes.shape_of(definition.source)
 
 
+def read_near(definition: Definition) -> Shape:
+    """The shape of what is on this machine, without asking the hub. Raises UnreadableModel."""
+    found = shapes.near(definition.source)
+    if found is None:
+        name = definition.source.repository
+        raise UnreadableModel(name, "it is still on the hub.", "It is looked at when it has been fetched.")
+    return found
+
+
 def plan(definition: Definition, count: int, past: Iterable[Past] = (), read: Read = read_shape) -> Plan:
     """What it takes on `count` cards (0: the processor). Raises Unknown, Refusal."""
     kind = engine(definition.engine)

@@ -122,7 +122,7 @@ def _cards(
 
 def _on_card(card: placement.Card, plan: Plan, place: int, need: placement.Need, *, chosen: bool) -> CardForecast:
     terms = plan.estimate.gpus[place]
-    claim = need.claim(card, terms.likely)
+    claim = need.claim(card.total, terms.likely)
     room = int(plan.fraction * card.total) if plan.fraction else card.free
     if claim > card.free:
         verdict, reason = "does_not_fit", f"{gib(claim)} are wanted, and {gib(card.free)} are free."

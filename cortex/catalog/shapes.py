@@ -29,13 +29,16 @@ def shape_of(source: Source, *, fetch: far.Fetch | None = None) -> Shape:
 
     `fetch` reads ranges of the hub's files.
     """
+    return near(source) or _kept.get(source, fetch)
+
+
+def near(source: Source) -> Shape | None:
+    """The shape of what is on this machine; None when a repository was not fetched yet. Raises UnreadableModel."""
     if not source.repository:
         return _near(files.point(source.path))
     folder = settings.ENV.cortex_models.resolve()
     snapshot = hub.present(source.repository, source.revision or MAIN, [source.path] if source.path else [], folder)
-    if snapshot is not None:
-        return _near(files.point(str(snapshot.relative_to(folder) / source.path)))
-    return _kept.get(source, fetch)
+    return _near(files.point(str(snapshot.relative_to(folder) / source.path))) if snapshot else None
 
 
 def size_of_file(path: str) -> int:
