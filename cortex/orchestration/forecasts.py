@@ -27,6 +27,12 @@ def on(definition: Definition, host: placement.Host, read: Read = read_shape) ->
     return forecast(definition, host, needs.past(definition, names), read)
 
 
+def largest() -> placement.Host:
+    """The host with the most GPU memory, for plans of several models."""
+    hosts = seats.hosts(Host.objects.prefetch_related("gpus"), {})
+    return max(hosts, key=lambda host: sum(card.total for card in host.cards), default=placement.Host(""))
+
+
 def _host(definition: Definition, hosts: Sequence[placement.Host], read: Read) -> placement.Host:
     """Where it would go; while it cannot go anywhere, the host with the most free memory."""
     if not hosts:
