@@ -63,7 +63,7 @@ def point(path: str, *, below: Path | None = None) -> Path:
         raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
     if target.is_dir():
         return target if (target / "config.json").exists() else _only_gguf(target, folder)
-    if target.suffix == ".gguf" and target.exists():
+    if target.suffix == ".gguf":
         return target
     raise _unusable(target, folder)
 
