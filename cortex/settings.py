@@ -130,7 +130,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "cortex.api.request_id.RequestId",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "cortex.ui.static_files.StaticFiles",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -239,6 +239,9 @@ CELERY = {
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 20,
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0,
     },
     "worker_max_tasks_per_child": 500,
     "worker_hijack_root_logger": False,

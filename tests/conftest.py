@@ -1,5 +1,6 @@
 """What every test may ask for: a broker, the cast, a models folder of its own."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 from django.conf import settings
+from playwright.sync_api import Browser, sync_playwright
 from psycopg.conninfo import conninfo_to_dict
 from rest_framework.test import APIClient
 
@@ -15,6 +17,17 @@ from cortex.celery import app
 from cortex.telemetry import logs
 from tests.plugin import SCRATCH
 from tools import services
+
+CHROMIUM = os.environ.get("CORTEX_CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +105,13 @@ def rest_client(person: Person) -> APIClient:
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {key_of(person, Scope.MANAGE)}")
     return client
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's sync API runs a loop in this thread
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()

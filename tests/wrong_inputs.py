@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import Any
 
 TABLE: dict[str, tuple[dict[str, Any], str, str]] = {
-    "a missing path": ({"source": {"path": "nobody.gguf"}}, "/source/path", "nobody.gguf cannot be read: No such file"),
+    "a missing path": (
+        {"source": {"path": "nobody.gguf"}},
+        "/source/path",
+        "nobody.gguf: no such file",
+    ),
     "not a GGUF": ({"source": {"path": "text.gguf"}}, "/source/path", "not a GGUF"),
     "a GGUF cut off": ({"source": {"path": "cut.gguf"}}, "/source/path", "cut"),
     "a path outside": ({"source": {"path": "../etc/passwd"}}, "/source/path", "without '..'"),

@@ -41,12 +41,12 @@ def test(words: list[str], *, unit: bool, slow: bool) -> int:
         return pytest("-m", marks, *words)
     prepare()
     chosen = [] if slow else ["-m", "not slow"]
-    return pytest(*chosen, "--cov", "--cov-report=term:skip-covered", *words)
+    return pytest(*chosen, "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=term:skip-covered", *words)
 
 
 def prepare() -> None:
     """Docker Engine, compose, the engine image and a browser: what is missing is installed or built."""
-    docker_engine.ensure()
+    docker_engine.ensure(gpu_stand_in=True)
     compose_plugin.ensure()
     with phase("Browser") as it:
         ensure_packages(it, {"chromium": "chromium"})

@@ -12,6 +12,7 @@ import httpx2
 
 from tools import docker_engine, engine_image, made_model, system
 from tools.phase import Phase, PhaseFailed, phase
+from tools.running import STATE, Running
 
 NAME = "demo"
 HUB = "https://huggingface.co"
@@ -45,7 +46,7 @@ def run() -> int:
     return 0
 
 
-def _source(running: system.Running) -> dict[str, str]:
+def _source(running: Running) -> dict[str, str]:
     """A small instruct model of the hub where the hub answers, else one that is made here."""
     if _hub_answers():
         return {"repository": REPOSITORY, "path": FILE}
@@ -100,7 +101,7 @@ def _progress(status: dict[str, Any]) -> str:
     return ""
 
 
-def _answer(running: system.Running, key: str) -> Iterator[str]:
+def _answer(running: Running, key: str) -> Iterator[str]:
     """The words of a streamed chat completion, through the gateway."""
     body = {"model": NAME, "messages": [{"role": "user", "content": QUESTION}], "stream": True, "max_tokens": 120}
     address, headers = f"{running.gateway}/v1/chat/completions", {"Authorization": f"Bearer {key}"}
@@ -112,9 +113,9 @@ def _answer(running: system.Running, key: str) -> Iterator[str]:
                 yield from (c["delta"].get("content") or "" for c in json.loads(line[6:]).get("choices", ()))
 
 
-def _key(running: system.Running) -> str:
+def _key(running: Running) -> str:
     """A key of the demo's own person, who is an operator: the first administrator is still to be made."""
-    kept = system.STATE / "demo-key"
+    kept = STATE / "demo-key"
     if kept.exists() and _is_good(running, kept.read_text()):
         return kept.read_text()
     key = system.read_manage(running, "issue_key", "demo", "--make-operator", "--name", f"demo {secrets.token_hex(2)}")
@@ -123,7 +124,7 @@ def _key(running: system.Running) -> str:
     return key.strip()
 
 
-def _is_good(running: system.Running, key: str) -> bool:
+def _is_good(running: Running, key: str) -> bool:
     return httpx2.get(f"{running.web}/api/v1/models", headers={"Authorization": f"Bearer {key}"}).is_success
 
 
@@ -134,7 +135,7 @@ def _check(response: httpx2.Response) -> dict[str, Any]:
     return answer
 
 
-def _farewell(running: system.Running, key: str, *, made: bool) -> None:
+def _farewell(running: Running, key: str, *, made: bool) -> None:
     if made:
         print("  (A made model: its weights know that one sentence. The engine, container and stream are real.)")
     system.announce(running)

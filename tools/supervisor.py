@@ -15,8 +15,11 @@ from pathlib import Path
 from urllib.error import URLError
 
 from tools import pretend as pretended
-from tools import services, system
+from tools import services
 from tools.phase import PhaseFailed, phase
+from tools.running import Running, write_down
+
+Announce = Callable[[Running], None]
 
 ROLES = ("web", "gateway", "worker", "agent", "beat")
 READY_SECONDS = 60.0
@@ -48,7 +51,7 @@ class Child:
             self.process = self.start()
 
 
-def run(state: Path, *, pretend: bool, web: int, gateway: int) -> int:
+def run(state: Path, announce: Announce, *, pretend: bool, web: int, gateway: int) -> int:
     """Bring everything up, keep it up, end it on TERM or Ctrl-C."""
     state.mkdir(parents=True, exist_ok=True)
     with (state / "up.lock").open("w") as lock:
@@ -58,12 +61,12 @@ def run(state: Path, *, pretend: bool, web: int, gateway: int) -> int:
             raise PhaseFailed("Another ./dev up is just starting here; try again in a moment.") from None
         for port, word in ((web, "--web"), (gateway, "--gateway")):
             _refuse_taken(port, word)
-        return _Supervisor(state, pretend=pretend, web=web, gateway=gateway).run()
+        return _Supervisor(state, announce, pretend=pretend, web=web, gateway=gateway).run()
 
 
 class _Supervisor:
-    def __init__(self, state: Path, *, pretend: bool, web: int, gateway: int) -> None:
-        self._state = state.resolve()
+    def __init__(self, state: Path, announce: Announce, *, pretend: bool, web: int, gateway: int) -> None:
+        self._state, self._announce = state.resolve(), announce
         self._home = self._state / "pretend" if pretend else self._state
         self._pretend = pretend
         self._web, self._gateway = web, gateway
@@ -78,19 +81,17 @@ class _Supervisor:
         Path("staticfiles").mkdir(exist_ok=True)  # or WhiteNoise complains; the finders serve what is here
         try:
             environment = self._prepare()
-            running = system.Running(
-                os.getpid(), self._url(self._web), self._url(self._gateway), self._pretend, environment
-            )
+            here = Running(os.getpid(), self._url(self._web), self._url(self._gateway), self._pretend, environment)
             self._wait_until_ready()
             if not self._stop.is_set():
-                system.write_down(self._state, running)
-                system.announce(running)
+                write_down(self._state, here)
+                self._announce(here)
             while not self._stop.wait(PACE):
                 for child in self._children:
                     child.tend()
         finally:
-            (self._state / "up.json").unlink(missing_ok=True)
             self._end()
+            (self._state / "up.json").unlink(missing_ok=True)
         return 0
 
     def _prepare(self) -> dict[str, str]:

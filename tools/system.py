@@ -1,37 +1,23 @@
 """The whole of Cortex on one machine: its services, its processes, and the words up and down."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from tools import supervisor
 from tools.phase import PhaseFailed
+from tools.running import STATE, Running, find
 
-STATE = Path(os.environ.get("CORTEX_HOME", "var"))
 STOP_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Running:
-    """What `up` wrote down of itself for the other words."""
-
-    pid: int
-    web: str
-    gateway: str
-    pretend: bool
-    environment: dict[str, str]
 
 
 def up(*, pretend: bool, web: int, gateway: int) -> int:
     """Run everything until Ctrl-C; a second one joins the first."""
     if running := find():
         return join(running)
-    return supervisor.run(STATE, pretend=pretend, web=web, gateway=gateway)
+    return supervisor.run(STATE, announce, pretend=pretend, web=web, gateway=gateway)
 
 
 def join(running: Running) -> int:
@@ -91,25 +77,6 @@ def down(*, models: bool) -> int:
         return 1
     print("Cortex is down." + ("" if models else " Models that ran go on running."))
     return 0
-
-
-def find(state: Path = STATE) -> Running | None:
-    """The `up` that runs here and is ready."""
-    path = state / "up.json"
-    try:
-        running = Running(**json.loads(path.read_text()))
-        os.kill(running.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
-        return None
-    return running
-
-
-def write_down(state: Path, running: Running) -> None:
-    path = state / "up.json"
-    fresh = path.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(json.dumps(asdict(running)))
-    fresh.replace(path)
 
 
 def manage(*words: str) -> int:

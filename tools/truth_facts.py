@@ -10,12 +10,8 @@ from engines.habits import LlamaOptions, ServeOptions
 
 Facts = Mapping[str, object]
 GIB = 1 << 30
-# bits per weight over a whole file, as published for each mix
-FILE_BITS = {
-    "Q4_K_M": 4.87, "Q4_K_S": 4.6, "Q5_K_M": 5.7, "Q6_K": 6.57, "Q8_0": 8.5, "Q8": 8.5, "IQ4_XS": 4.3, "F16": 16.0,
-}  # fmt: skip
-EMBEDDING_BITS = {"Q4_0": 8.5, "Q6_K_L": 8.5}
-UNPROVEN = ("awq", "gptq", "int4", "bnb", "nvfp4", "autoround", "unsloth")
+ABSURD = 1e13
+UNPROVEN = ("bnb", "nvfp4", "autoround", "unsloth", "w4a16", "compressed")
 
 
 class MissingFact(Exception):
@@ -51,6 +47,8 @@ class Row:
             if isinstance(value, bool):
                 continue
             if isinstance(value, (int, float)):
+                if abs(value) > ABSURD or (value < 0 and part != "measured"):
+                    continue
                 return float(value)
             match = re.match(r"-?\d+(\.\d+)?", value) if isinstance(value, str) else None
             if match:
@@ -77,6 +75,8 @@ class Row:
 def shape_of(row: Row) -> Shape:
     """The shape the row's hyperparameters describe. Raises MissingFact."""
     count = int(row.need("hyperparams", "layers", "kv_layers"))
+    if not 0 < count <= 1024 or row.count("experts_used") > row.count("experts") <= 4096:
+        raise MissingFact("a number of layers and experts that can be")
     mla = _mla(row)
     hidden, vocab = row.count("hidden"), row.count("vocab")
     layers = tuple(_layer(row, index, count, mla) for index in range(count))
@@ -182,34 +182,54 @@ def _heads(row: Row, windowed: bool, mla: Mla | None) -> tuple[int, int, int]:
 
 
 def llama_options(row: Row) -> LlamaOptions:
-    """The row's llama.cpp options; builds before micro-batched windows are told apart by nothing the rows say."""
+    """The row's llama.cpp options, with what its build did differently."""
     config = row.part("config")
     both = str(config.get("cache", "f16"))
-    layers = row.number("config", "ngl")
+    layers = row.number("config", "ngl", "n_gpu_layers")
     split = config.get("tensor_split")
+    batch = int(row.number("config", "n_batch", "batch") or 2048)
+    ubatch = int(row.number("config", "n_ubatch", "ubatch") or min(512, batch))
+    month = built(row)
     return LlamaOptions(
-        context=int(row.need("config", "n_ctx")),
-        slots=int(row.number("config", "n_seq_max") or 1),
-        batch=int(row.number("config", "n_batch") or 2048),
-        ubatch=int(row.number("config", "n_ubatch") or 512),
-        key_type=str(config.get("cache_k", both)),
-        value_type=str(config.get("cache_v", both)),
+        context=int(row.need("config", "n_ctx", "ctx", "ctx_size", "context")),
+        slots=int(row.number("config", "n_seq_max", "n_parallel", "np", "slots") or 1),
+        batch=batch,
+        ubatch=ubatch,
+        window_by_batch=WINDOWS_FROM <= month < WINDOWS_BY_UBATCH,
+        key_type=str(config.get("cache_k", both)).lower(),
+        value_type=str(config.get("cache_v", both)).lower(),
         flash=config.get("flash_attn") is not False,
         gpu_layers=None if layers is None or layers >= 99 else int(layers),
         split=tuple(float(share) for share in split) if isinstance(split, list) else (),
         unified=config.get("kv_unified") is True,
-        whole_window=config.get("swa_full") is True,
+        whole_window=config.get("swa_full") is True or month < WINDOWS_FROM,
         outputs=1 if few_outputs(row) else None,
         pipelined=row.number("config", "n_copies") == 4,
         wide_mask=not few_outputs(row),
     )
 
 
+# months of llama.cpp's builds: when windows got caches of their own, and when those came to follow the micro-batch
+WINDOWS_FROM, WINDOWS_BY_UBATCH, FEW_OUTPUTS_FROM = (2025, 5), (2025, 7), (2026, 8)
+BUILDS = ((5427, (2025, 5)), (5770, (2025, 7)), (10_000, (2026, 8)))
+
+
+def built(row: Row) -> tuple[int, int]:
+    """Year and month of the row's engine, from its date or its build number; a bare year is taken late in it."""
+    version = str(row.row.get("engine_version", ""))
+    number = re.search(r"\bb(\d{4,5})\b", version)
+    if number:
+        return max((month for build, month in BUILDS if int(number[1]) >= build), default=(2024, 1))
+    date = re.search(r"(20\d\d)-(\d\d)", version)
+    if date:
+        return int(date[1]), int(date[2])
+    year = re.search(r"20\d\d", version)
+    return (int(year[0]), 7) if year else (2026, 1)
+
+
 def few_outputs(row: Row) -> bool:
     """Builds from mid-2026 size logits for the tokens that are sampled, not for a whole batch."""
-    version = str(row.row.get("engine_version", ""))
-    build = re.match(r"b(\d+)", version)
-    return version >= "2026-08" if not build else int(build[1]) > 10_000
+    return built(row) >= FEW_OUTPUTS_FROM
 
 
 def serve_options(row: Row) -> ServeOptions:
@@ -218,35 +238,31 @@ def serve_options(row: Row) -> ServeOptions:
     guess = re.search(r"n=(\d+)", drafts)
     return ServeOptions(
         engine="sglang" if row.engine.startswith("sglang") else "vllm",
-        context=int(row.number("config", "max_model_len") or 0),
-        users=int(row.number("config", "max_num_seqs") or 256),
-        tensor=int(row.number("config", "tp") or 1),
+        context=int(row.number("config", "max_model_len", "context_length") or 0),
+        users=int(row.number("config", "max_num_seqs", "max_running_requests") or 256),
+        tensor=int(row.number("config", "tp", "tensor_parallel_size") or 1),
+        pipeline=int(row.number("config", "pp", "pipeline_parallel_size") or 1),
         experts_apart=config.get("enable_expert_parallel") is True,
         fraction=row.number("config", "gpu_memory_utilization", "mem_fraction_static") or 0.9,
         cache_type=str(config.get("kv_cache_dtype", "auto")),
-        batched_tokens=int(row.number("config", "max_num_batched_tokens") or 8192),
+        block=int(row.number("config", "block_size") or row.number("measured", "block_size") or 16),
+        batched_tokens=int(row.number("config", "max_num_batched_tokens", "chunked_prefill_size") or 8192),
         eager=config.get("enforce_eager") is True,
         draft_layers=1 if drafts else 0,
         draft_tokens=int(guess[1]) if guess else 0,
     )
 
 
-def file_weights(row: Row) -> float:
-    """Bytes of weights over all devices, from the parameter count and the file type in the model's name."""
-    known = re.search(r"([\d,]{8,}) B\)", row.model)
-    if known:
-        return float(known[1].replace(",", ""))
-    params = row.need("hyperparams", "params_b") * 1e9
-    model = row.model.split("(")[0]  # what follows in brackets is where a fact was read, not the file's type
-    name = f"{model} {row.part('config').get('file_type', '')}".replace("Q4_K - Medium", "Q4_K_M")
-    table = row.count("hidden") * row.count("vocab")
-    if "UD-" in name:
-        raise MissingFact("the mix of tensor types")
-    if "Q4_0" in name:
-        return ((params - table) * 4.5 + 2 * table * EMBEDDING_BITS["Q4_0"]) / 8
-    if "Q6_K_L" in name:
-        return ((params - table) * FILE_BITS["Q6_K"] + table * EMBEDDING_BITS["Q6_K_L"]) / 8
-    for kind, bits in FILE_BITS.items():
-        if re.search(rf"\b{kind}\b", name):
-            return params * bits / 8
-    raise MissingFact("the file type")
+def shares_windows(row: Row) -> bool:
+    """Whether this vLLM gives windows their own blocks: builds before 2025-07 cached every layer whole."""
+    version = str(row.row.get("engine_version", ""))
+    numbers = re.search(r"\b0\.(\d+)", version)
+    if numbers:
+        return int(numbers[1]) >= 10
+    return built(row) >= (2025, 7)
+
+
+def counts_requests(row: Row) -> bool:
+    """Whether its "KV cache size" is concurrency times length (2026) or blocks over groups (before)."""
+    numbers = re.search(r"\b0\.(\d+)", str(row.row.get("engine_version", "")))
+    return int(numbers[1]) >= 14 if numbers else built(row) >= (2026, 1)

@@ -1,7 +1,7 @@
 """Predictions for rows of published measurements, quantity by quantity."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cortex.calculator.llamacpp import cache_bytes, plan, state_bytes
@@ -15,12 +15,14 @@ from tools.truth_facts import (
     UNPROVEN,
     MissingFact,
     Row,
+    counts_requests,
     few_outputs,
-    file_weights,
     llama_options,
     serve_options,
     shape_of,
+    shares_windows,
 )
+from tools.truth_files import file_weights, is_tied
 
 GIB, MIB = 1 << 30, 1 << 20
 SERVED_CONTEXT = 0.65 * GIB  # CUDA context of a Python engine
@@ -59,6 +61,8 @@ def answers(row: Row) -> list[Answer]:
         return list(predict(row))
     except MissingFact as error:
         return [Missing("all", str(error))]
+    except (ArithmeticError, LookupError, ValueError) as error:
+        return [Missing("all", f"facts that make sense together ({error})")]
 
 
 def _attempt(quantity: str, measured: float | None, predict: Callable[[], float]) -> Iterator[Answer]:
@@ -86,13 +90,13 @@ def _pool(row: Row, options: ServeOptions) -> Iterator[Answer]:
     if tokens is None or (held is not None and held <= 0):
         yield from _attempt("kv_cache", held, lambda: _missing("the number of tokens kept"))
         return
-    shape = shape_of(row)
+    shape = shape_of(row) if shares_windows(row) else unwindowed(shape_of(row))
     if blocks is not None:
         yield Prediction("kv_tokens", blocks * block, tokens)
     width = sum(kind.page / kind.tokens * kind.layers for kind in kinds_of(shape, options) if kind.tokens)
     if any(side is not None for side in sides):
         yield Prediction("kv_cache", tokens * width / GIB, sum(side or 0 for side in sides))
-    if shape.recurrent:
+    if shape.recurrent or len(kinds_of(shape, options)) > 1:
         yield from _hybrid(row, shape, options, held, tokens)
         return
     if held is not None:
@@ -102,6 +106,11 @@ def _pool(row: Row, options: ServeOptions) -> Iterator[Answer]:
     most = row.number("measured", "max_concurrency")
     budget = tokens * width if held is None else held * GIB
     yield from _attempt("max_concurrency", most, lambda: _concurrency(shape, options, budget))
+
+
+def unwindowed(shape: Shape) -> Shape:
+    """The shape as builds see it that cache windowed layers whole."""
+    return replace(shape, layers=tuple(replace(layer, window=0) for layer in shape.layers))
 
 
 def _concurrency(shape: Shape, options: ServeOptions, budget: float) -> float:
@@ -118,7 +127,8 @@ def _hybrid(row: Row, shape: Shape, options: ServeOptions, held: float | None, t
     budget = round(held * GIB)
     pool = pool_of(shape, options, budget)
     yield Prediction("kv_cache", pool.blocks * pool.block_bytes / GIB, held)
-    yield Prediction("kv_tokens", tokens_held(shape, options, budget), tokens)
+    grouped = pool.blocks // max(sum(pool.groups), 1) * options.block
+    yield Prediction("kv_tokens", tokens_held(shape, options, budget) if counts_requests(row) else grouped, tokens)
     most = row.number("measured", "max_concurrency")
     yield from _attempt("max_concurrency", most, lambda: _concurrency(shape, options, budget))
 
@@ -139,6 +149,8 @@ def _rank_weights(row: Row, options: ServeOptions) -> float:
     if on_card is not None:
         params -= experts * (1 - on_card / row.count("experts"))
     tower = _tower(row)
+    if re.search(r"awq|gptq|int4", kind):
+        return _four_bits(row, params) / ranks
     table = 2 * row.count("hidden") * row.count("vocab")
     if "mxfp4" in kind:
         padded = tiled_experts(row.count("hidden"), row.count("moe_ff") or row.count("hidden"))
@@ -146,6 +158,14 @@ def _rank_weights(row: Row, options: ServeOptions) -> float:
     if "fp8" in kind:
         return ((params - table) * 8.002 / 8 + table * 2) / ranks
     return ((params - tower) * 2) / ranks + tower * 2
+
+
+def _four_bits(row: Row, params: float) -> float:
+    """Groups of 128 four-bit weights with their scales; embedding and head stay 16-bit."""
+    table = row.need("hyperparams", "hidden") * row.need("hyperparams", "vocab") * (1 if is_tied(row) else 2)
+    if row.count("linear_layers"):
+        raise MissingFact("which tensors are quantized, and how")
+    return (params - table) * 4.16 / 8 + table * 2
 
 
 def _cards(row: Row) -> int:
@@ -202,7 +222,8 @@ def _llama(row: Row) -> Iterator[Answer]:
     yield from _attempt("total", _total_measured(row), lambda: _llama_total(row, shape, options, cache) / MIB)
 
 
-LLAMA_QUANTITIES = ("kv_mib", "kv_full_mib", "kv_main_mib", "compute_mib", "compute_mib_requested", "total_used_mib")
+LLAMA_QUANTITIES = ("kv_mib", "kv_full_mib", "kv_main_mib", "compute_mib", "compute_mib_requested", "total_used_mib",
+                    "rs_mib", "total_gb_measured", "kv_gib")  # fmt: skip
 
 
 def _weights_measured(row: Row) -> float | None:
@@ -220,6 +241,8 @@ def _caches(row: Row, shape: Shape, options: LlamaOptions, cache: int) -> Iterat
         value = value.get("total", sum(value.values()))
     if isinstance(value, (int, float)):
         yield Prediction("kv_cache", cache / MIB, float(value))
+    large = row.number("measured", "kv_gib")
+    yield from _attempt("kv_cache", large, lambda: cache / GIB)
     parts = [row.number("measured", name) for name in ("kv_full_mib", "kv_swa_mib")]
     if parts[0] is not None:
         yield Prediction("kv_cache", cache / MIB, sum(part or 0 for part in parts))
@@ -251,15 +274,24 @@ def _compute(row: Row, shape: Shape, options: LlamaOptions) -> Iterator[Answer]:
             yield Missing("compute", "config.n_ubatch")
             return
     caches = row.part("measured").get("kv_mib")
-    devices = [key for key in caches if key.startswith("CUDA")] if isinstance(caches, dict) else ["CUDA0"]
+    devices = list(_on_cards(caches)) if isinstance(caches, dict) else ["0"]
     count = max(len(devices), max(measured) + 1)
     if count > 1 and isinstance(caches, dict):
         options = replace(options, split=tuple(float(caches[key]) for key in devices))
     host = str(row.part("config").get("experts", "")) == "CPU"
-    options = replace(options, expert_layers_on_host=len(shape.layers) if host else 0, lends_weights=True)
+    options = replace(options, expert_layers_on_host=len(shape.layers) if host else 0, lends_weights=not host)
     planned = plan(shape, options, count)
     for device, size in measured.items():
         yield Prediction("compute", planned.devices[device].compute / MIB, size)
+
+
+def _on_cards(sizes: Mapping[str, object]) -> dict[str, float]:
+    """The entries of a mapping by device that are cards: CUDA0, ROCm1, Vulkan0, Metal."""
+    return {
+        key: float(size)
+        for key, size in sizes.items()
+        if isinstance(size, (int, float)) and not re.search(r"cpu|host|total|blas|repack", key, re.IGNORECASE)
+    }
 
 
 def _total_measured(row: Row) -> float | None:
@@ -270,8 +302,7 @@ def _total_measured(row: Row) -> float | None:
 def _llama_total(row: Row, shape: Shape, options: LlamaOptions, cache: int) -> float:
     """Weights on the card, caches, compute and what the runtime takes; the embedding stays on the host unless tied."""
     weights = file_weights(row)
-    tied = "gemma" in row.model.lower() or row.part("hyperparams").get("tied_embeddings") is True
-    if not tied and shape.hidden and "Max" not in str(row.row.get("gpu", "")):
+    if not is_tied(row) and shape.hidden and "Max" not in str(row.row.get("gpu", "")):
         weights -= shape.hidden * shape.vocab * 4.5 / 8
     placement = place(shape, options, 1)
     state = sum(state_bytes(shape, options, placement, 1))

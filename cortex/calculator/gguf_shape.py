@@ -15,9 +15,9 @@ from cortex.calculator.gguf_families import (
     RECURRENT,
     WINDOWED,
 )
-from cortex.calculator.shape import Layer, LayerWeights, Mla, Recurrence, Shape
+from cortex.calculator.shape import Layer, LayerWeights, Mla, Recurrence, Shape, why_impossible
 
-LAYER_LIMIT = 1024
+LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,10 @@ def shape_of(header: GgufHeader) -> Shape:
         raise damaged(header.name, f"it has {count} layers of width {hidden}.")
     tensors = {tensor.name: tensor for tensor in header.tensors}
     embedding = tensors.get("token_embd.weight")
+    if not keys.number("expert_used_count") <= keys.number("expert_count") <= EXPERT_LIMIT:
+        raise damaged(header.name, f"it uses {keys.number('expert_used_count'):,} experts.")
     mla = _mla(keys)
-    return Shape(
+    shape = Shape(
         name=_name(header),
         family=header.architecture,
         layers=_layers(keys, count, mla, _weights(header, count)),
@@ -83,6 +85,10 @@ def shape_of(header: GgufHeader) -> Shape:
         roles=frozenset(tensor.name.split(".")[2] for tensor in header.tensors if tensor.name.startswith("blk.")),
         assumptions=_assumptions(header),
     )
+    why = why_impossible(shape)
+    if why:
+        raise damaged(header.name, why)
+    return shape
 
 
 def _name(header: GgufHeader) -> str:

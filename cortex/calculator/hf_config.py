@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from cortex.calculator.shape import Layer, Mla, Recurrence
 from cortex.calculator.unreadable import UnreadableModel
 
-LAYER_LIMIT = 1024
+LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
 ENCODERS = frozenset(
     {"bert", "roberta", "xlm-roberta", "nomic_bert", "modernbert", "mpnet", "distilbert", "deberta-v2", "new",
      "camembert", "electra", "gte", "eurobert", "neobert", "jina_bert"}
@@ -190,7 +190,10 @@ def _experts(config: Config, index: int) -> tuple[int, int, int]:
     if not count or index < config.number("first_k_dense_replace"):
         return 0, 0, 0
     ff = config.number("moe_intermediate_size", "intermediate_size")
-    return count, config.number("num_experts_per_tok", "num_experts_per_token", "moe_topk", default=1), ff
+    if count > EXPERT_LIMIT:
+        raise absurd(f"it has {count:,} experts.")
+    used = config.number("num_experts_per_tok", "num_experts_per_token", "moe_topk", default=1)
+    return count, min(used, count), ff
 
 
 def _shared(config: Config, expert_ff: int) -> int:

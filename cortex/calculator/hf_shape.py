@@ -20,7 +20,7 @@ from cortex.calculator.hf_config import (
 )
 from cortex.calculator.ranges import LocalFile
 from cortex.calculator.safetensors import OpenFile, Weight, read_json, read_model
-from cortex.calculator.shape import Layer, LayerWeights, Shape
+from cortex.calculator.shape import Layer, LayerWeights, Shape, why_impossible
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
 TOWERS = ("vision", "visual", "audio", "image", "multi_modal", "mm_", "embed_vision", "embed_audio", "sound")
@@ -61,7 +61,7 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
     ]
     drafts = [_draft(layers[-1], LayerWeights(split=sums.draft))] if sums.draft else []
     head = any(tensor.name.split(".")[-2:] == ["lm_head", "weight"] for tensor in tensors)
-    return Shape(
+    shape = Shape(
         name=name,
         family=config.family,
         layers=(*layers, *drafts),
@@ -83,6 +83,10 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
         types=_types(tensors),
         assumptions=_assumptions(config),
     )
+    why = why_impossible(shape)
+    if why:
+        raise absurd(why)
+    return shape
 
 
 class Totals:

@@ -1,17 +1,19 @@
 """What llama.cpp plans before it allocates: model, context and compute bytes per device and on the host."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from cortex.calculator.arguments import Flag, read_flags, switched_off, switched_on
 from cortex.calculator.ggml import row_bytes
-from cortex.calculator.llamacpp_altup import AltupGraph
+from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
+GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
@@ -44,7 +46,7 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     model = _model(shape, options, placement, devices)
     caches = cache_bytes(shape, options, placement, devices)
     states = state_bytes(shape, options, placement, devices)
-    graph = AltupGraph if shape.family == "gemma3n" else LlamaGraph
+    graph = GRAPHS.get(shape.family, LlamaGraph)
     compute = graph(shape, options, placement, devices).buffers(sample(shape, placement))
     plans = [
         DevicePlan(*sums, state)
@@ -75,6 +77,7 @@ def sample(shape: Shape, placement: Placement) -> list[int]:
             chosen.add(index)
             missing[_kind(shape.layers[index])] = max(missing[_kind(shape.layers[index])] - 1, 0)
         chosen.update(run[-SAMPLE:])
+    chosen.update(index for index in trunk if shape.layers[index].shared_kv)  # each may copy a cache from another card
     return sorted(chosen)
 
 
@@ -138,23 +141,11 @@ def options_from(arguments: Sequence[str]) -> LlamaOptions:
 
     Raises ValueError when a value is not one.
     """
-    values = dict(_pairs(arguments))
-    kwargs: dict[str, object] = {}
-    for flags, name, convert in FLAGS:
-        for flag in flags:
-            if flag in values:
-                kwargs[name] = convert(values[flag])
+    kwargs = read_flags(arguments, FLAGS)
     options = LlamaOptions(**kwargs)  # type: ignore[arg-type]
     if options.slots < 1:  # "auto"
         return replace(options, slots=AUTO_SLOTS, unified=True)
     return options
-
-
-def _pairs(arguments: Sequence[str]) -> Iterable[tuple[str, str]]:
-    for index, argument in enumerate(arguments):
-        if argument.startswith("-") and not argument[1:2].isdigit():
-            following = arguments[index + 1] if index + 1 < len(arguments) else ""
-            yield argument, "" if following.startswith("-") and not following[1:2].isdigit() else following
 
 
 def _layers(text: str) -> int | None:
@@ -166,7 +157,7 @@ def _shares(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.replace("/", ",").split(","))
 
 
-FLAGS = (
+FLAGS: tuple[Flag, ...] = (
     (("-c", "--ctx-size"), "context", int),
     (("-np", "--parallel"), "slots", int),
     (("-b", "--batch-size"), "batch", int),
@@ -176,9 +167,9 @@ FLAGS = (
     (("-fa", "--flash-attn"), "flash", lambda text: text not in ("off", "0", "false")),
     (("-ngl", "--gpu-layers", "--n-gpu-layers"), "gpu_layers", _layers),
     (("-ts", "--tensor-split"), "split", _shares),
-    (("-kvu", "--kv-unified"), "unified", lambda text: True),
-    (("-nkvo", "--no-kv-offload"), "cache_on_gpu", lambda text: False),
-    (("--swa-full",), "whole_window", lambda text: True),
+    (("-kvu", "--kv-unified"), "unified", switched_on),
+    (("-nkvo", "--no-kv-offload"), "cache_on_gpu", switched_off),
+    (("--swa-full",), "whole_window", switched_on),
     (("-ncmoe", "--n-cpu-moe"), "expert_layers_on_host", int),
     (("-cmoe", "--cpu-moe"), "expert_layers_on_host", lambda text: 1 << 20),
 )

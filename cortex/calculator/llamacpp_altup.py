@@ -1,4 +1,4 @@
-"""The graph of Gemma 3n: four streams side by side, corrected by one, and an input of its own for each layer."""
+"""The graphs of Gemma 3n and 4: inputs of their own for each layer, and four streams of which one corrects the rest."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,27 @@ SPARSE_LAYERS = 10  # the first ones cut their gates to the top few
 LAUREL_RANK = 64
 
 
-class AltupGraph(LlamaGraph):
-    """Keeps STREAMS times the width between layers."""
+class LayerInputsGraph(LlamaGraph):
+    """Each layer takes a projection of the tokens of its own, where the model has them."""
 
     def _body(self, current: Node, layers: Sequence[int]) -> Node:
         self._on(layers[0])
-        inputs = self._layer_inputs(current)
-        streams = self._spread(current)
+        inputs = self._layer_inputs(current) if self.shape.per_layer_input else None
         for index in layers:
-            self._on(index)
-            streams = self._altup_layer(index, streams, inputs)
-        return self._rows(self._merge(streams), self.shape.hidden)
+            current = self._layer(index, current, last=index == layers[-1])
+            current = current if inputs is None else self._injected(current, inputs)
+        return current
+
+    def _injected(self, current: Node, inputs: Node) -> Node:
+        hidden, tokens = self.shape.hidden, self.tokens
+        narrow = self._matmul(self.shape.per_layer_input, current)
+        narrow = self._new(self.shape.per_layer_input, tokens, narrow, self._own(inputs), inplace=True)
+        back = self._norm(hidden, self._matmul(hidden, narrow))
+        return self._new(hidden, tokens, current, back, inplace=True)
+
+    def _own(self, inputs: Node) -> Node:
+        """The present layer's slice."""
+        return self.graph.view(inputs, self.shape.per_layer_input * self.tokens * F32)
 
     def _all_inputs(self) -> int:
         return self.shape.per_layer_input * len(self.shape.trunk)
@@ -36,6 +46,19 @@ class AltupGraph(LlamaGraph):
         projected = self._norm(width, graph.view(self._matmul(width, current)), pinned=False)
         summed = self._new(width, tokens, projected, graph.view(looked_up), inplace=True)
         return self._new(width, tokens, graph.view(summed))
+
+
+class AltupGraph(LayerInputsGraph):
+    """Keeps STREAMS times the width between layers."""
+
+    def _body(self, current: Node, layers: Sequence[int]) -> Node:
+        self._on(layers[0])
+        inputs = self._layer_inputs(current)
+        streams = self._spread(current)
+        for index in layers:
+            self._on(index)
+            streams = self._altup_layer(index, streams, inputs)
+        return self._rows(self._merge(streams), self.shape.hidden)
 
     def _at_output(self, width: int, source: Node) -> Node:
         """A product with a weight that lies beside the head."""
@@ -102,7 +125,7 @@ class AltupGraph(LlamaGraph):
         corrected = self._new(width, tokens, weighed, predictions, inplace=True)
         own = self._new(hidden, tokens, graph.view(corrected), backend=self.device)
         narrow = self._matmul(self.shape.per_layer_input, own)
-        narrow = self._new(self.shape.per_layer_input, tokens, narrow, graph.view(inputs), inplace=True)
+        narrow = self._new(self.shape.per_layer_input, tokens, narrow, self._own(inputs), inplace=True)
         first = self._norm(hidden, self._matmul(hidden, narrow))
         rest = self._new(width - hidden, tokens, graph.view(corrected), first)
         return self._new(width, tokens, graph.view(corrected), rest)

@@ -9,9 +9,9 @@ from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer
 
 SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "falcon-h1")
-LATE_ROWS = frozenset(
-    {"gpt-oss", "qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe", "mimo2", "step35"}
-)
+# families that pick the rows of the output after the last layer, and those of them that norm all rows before
+NORMED_WHOLE = frozenset({"qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe"})
+LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
 POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
@@ -120,10 +120,15 @@ class LlamaGraph(Mixers):
     def _head(self, current: Node) -> None:
         shape = self.shape
         self.device = self.devices if self.placement.output == HOST else self.placement.output
-        if shape.family in LATE_ROWS:
-            current.kept = True
-            current = self._rows(current, shape.hidden)
-        normed = self._norm(shape.hidden, current, self.outputs, pinned=False)
+        if shape.family in NORMED_WHOLE:
+            whole = self._norm(shape.hidden, current, pinned=False)
+            whole.kept = True
+            normed = self._rows(whole, shape.hidden)
+        else:
+            if shape.family in LATE_ROWS:
+                current.kept = True
+                current = self._rows(current, shape.hidden)
+            normed = self._norm(shape.hidden, current, self.outputs, pinned=False)
         normed.kept = True
         logits = self._matmul(shape.vocab, normed, self.outputs, shape.output_bytes or shape.embedding)
         logits.kept = True

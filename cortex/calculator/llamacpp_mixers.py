@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F32, Blocks
+from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
@@ -113,7 +114,7 @@ class Mixers(Blocks):
     ) -> tuple[Node, Node]:
         """Writes the new keys and values into the cache and looks at all of it."""
         graph, options = self.graph, self.options
-        where = self.device if options.cache_on_gpu else self.devices
+        where = self._cache_device(layer)
         key_cache, value_cache = graph.stored(where), graph.stored(where)
         if key is not None:
             graph.expand(graph.written(key_cache, graph.view(key), self.inputs.key_slots[layer.window]))
@@ -123,6 +124,16 @@ class Mixers(Blocks):
         if mla:
             return keys, self._cached(key_cache, layer.key, cells, options.key_type)
         return keys, self._cached(value_cache, layer.kv_heads * layer.value, cells, options.value_type)
+
+    def _cache_device(self, layer: Layer) -> int:
+        """Where the layer's cache lies: beside it, or beside the last layer of its kind that has one of its own."""
+        if not self.options.cache_on_gpu:
+            return self.devices
+        if not layer.shared_kv:
+            return self.device
+        own = sum(not each.shared_kv for each in self.shape.layers)
+        place = self.placement.layers[own - (2 if layer.window else 1)]
+        return self.devices if place == HOST else place
 
     def _narrowed(self, source: Node) -> Node:
         """Fresh keys or values as attention takes them: 16-bit for flash attention, else as they are."""

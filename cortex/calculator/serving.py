@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from cortex.calculator.arguments import Flag, human_number, read_flags, switched_on
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import ServeOptions
 
@@ -137,3 +139,49 @@ def tokens_held(shape: Shape, options: ServeOptions, budget: int) -> int:
     if len(pool.kinds) == 1 and pool.kinds[0].tokens and not pool.kinds[0].window:
         return pool.blocks * pool.kinds[0].tokens
     return int(concurrency(shape, options, budget) * options.length(shape))
+
+
+def options_from(engine: Literal["vllm", "sglang", "tgi"], arguments: Sequence[str]) -> ServeOptions:
+    """Options as the engine's own command line spells them. Raises ValueError when a value is not one."""
+    kwargs = read_flags(arguments, FLAGS[engine])
+    return ServeOptions(engine=engine, **({"fraction": FRACTIONS[engine]} | kwargs))  # type: ignore[arg-type]
+
+
+FRACTIONS = {"vllm": 0.9, "sglang": 0.88, "tgi": 1.0}
+FLAGS: dict[str, tuple[Flag, ...]] = {
+    "vllm": (
+        (("--max-model-len",), "context", human_number),
+        (("--max-num-seqs",), "users", human_number),
+        (("-tp", "--tensor-parallel-size"), "tensor", int),
+        (("-pp", "--pipeline-parallel-size"), "pipeline", int),
+        (("--enable-expert-parallel",), "experts_apart", switched_on),
+        (("--gpu-memory-utilization",), "fraction", float),
+        (("--kv-cache-dtype",), "cache_type", str),
+        (("--block-size",), "block", int),
+        (("--max-num-batched-tokens",), "batched_tokens", human_number),
+        (("--enforce-eager",), "eager", switched_on),
+        (("--max-loras",), "loras", int),
+        (("--max-lora-rank",), "lora_rank", int),
+        (("--kv-cache-memory-bytes",), "cache_bytes", human_number),
+        (("--language-model-only",), "language_only", switched_on),
+    ),
+    "sglang": (
+        (("--context-length",), "context", human_number),
+        (("--max-running-requests",), "users", int),
+        (("--tp", "--tp-size", "--tensor-parallel-size"), "tensor", int),
+        (("--pp-size", "--pipeline-parallel-size"), "pipeline", int),
+        (("--mem-fraction-static",), "fraction", float),
+        (("--kv-cache-dtype",), "cache_type", str),
+        (("--page-size",), "block", int),
+        (("--chunked-prefill-size",), "batched_tokens", int),
+        (("--disable-cuda-graph",), "eager", switched_on),
+    ),
+    "tgi": (
+        (("--max-total-tokens",), "context", int),
+        (("--max-concurrent-requests",), "users", int),
+        (("--num-shard",), "tensor", int),
+        (("--cuda-memory-fraction",), "fraction", float),
+        (("--kv-cache-dtype",), "cache_type", str),
+        (("--max-batch-prefill-tokens",), "batched_tokens", int),
+    ),
+}

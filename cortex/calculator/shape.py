@@ -135,3 +135,18 @@ class Shape:
     @property
     def window(self) -> int:
         return max((layer.window for layer in self.layers), default=0)
+
+
+def why_impossible(shape: Shape) -> str | None:
+    """Why these facts cannot be a model: a zero is never a size. None when they can."""
+    if any(layer.kv_heads and not layer.key for layer in shape.layers):
+        return "its attention heads have no size."
+    if not any(layer.kv_heads or layer.state or layer.conv for layer in shape.layers):
+        return "no layer attends or remembers."
+    if any(layer.experts and not layer.experts_used for layer in shape.layers):
+        return "it uses none of its experts."
+    if shape.mla is not None and min(shape.mla.nope, shape.mla.value) <= 0:
+        return "its compressed heads have no size."
+    if not shape.vocab:
+        return "it has no vocabulary."
+    return None

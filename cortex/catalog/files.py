@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -51,8 +53,9 @@ def refuse_format(engine_name: str, found: Found) -> None:
 def locate(path: str, *, below: Path | None = None) -> Found:
     """The weights at `path`, which may be a GGUF, any part of a multi-part one, or a folder. Raises UnreadableModel."""
     folder = (below or settings.ENV.cortex_models).resolve()
-    target = point(path, below=folder)
-    return _safetensors(target, folder) if target.is_dir() else _gguf(target, folder)
+    with readable(path):
+        target = point(path, below=folder)
+        return _safetensors(target, folder) if target.is_dir() else _gguf(target, folder)
 
 
 def point(path: str, *, below: Path | None = None) -> Path:
@@ -61,6 +64,23 @@ def point(path: str, *, below: Path | None = None) -> Path:
     target = folder / path
     if not target.resolve().is_relative_to(folder):
         raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
+    with readable(path):
+        return _at(target, folder)
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Files that Cortex may not read are said to be so. Raises UnreadableModel."""
+    try:
+        yield
+    except PermissionError as error:
+        remedy = f"Let everybody read the models, on their host: chmod -R a+rX {settings.ENV.cortex_models.resolve()}"
+        raise UnreadableModel(path, "the files' owner does not let Cortex read them.", remedy) from error
+
+
+def _at(target: Path, folder: Path) -> Path:
+    if not target.exists():
+        raise _unusable(target, folder)
     if target.is_dir():
         return target if (target / "config.json").exists() else _only_gguf(target, folder)
     if target.suffix == ".gguf":

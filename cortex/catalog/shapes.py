@@ -50,7 +50,8 @@ def size_of_file(path: str) -> int:
 
 
 def _near(target: Path) -> Shape:
-    return _read(target, _marks(target))
+    with files.readable(target.name):
+        return _read(target, _marks(target))
 
 
 @lru_cache(maxsize=KEPT)

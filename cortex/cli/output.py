@@ -58,7 +58,7 @@ def facts(pairs: Mapping[str, object]) -> None:
     for word, value in pairs.items():
         if value not in (None, "", [], {}):
             table.add_row(Text(word, style="bold"), value if isinstance(value, Text) else str(value))
-    console().print(table)
+    _print(table)
 
 
 def say(text: str) -> None:
@@ -77,7 +77,15 @@ def _table(items: Sequence[Item], columns: Columns) -> None:
         table.add_column(title, overflow="fold", no_wrap=number == 0)
     for item in items:
         table.add_row(*(_cell(read(item)) for read in columns.values()))
-    console().print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """Without the blanks that fill up the last column."""
+    terminal = console()
+    with terminal.capture() as printed:
+        terminal.print(table)
+    typer.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 def _cell(value: object) -> Text:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 BRIEFLY = 0.5
 SAMPLE_EVERY = 5.0
+WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
@@ -84,7 +85,10 @@ class Agent:
         hosts.register(self._here)
 
     def _sample(self) -> None:
-        hosts.sample(self._here, self._here.cards())
+        seen = self._here.cards()
+        hosts.sample(self._here, seen)
+        if not seen.cards:  # a host without cards rarely gets one
+            self._stop.wait(WITHOUT_CARDS)
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""

@@ -12,6 +12,8 @@ from cortex.catalog.definition import Definition, Problem, Refusal, describe, pa
 from cortex.catalog.models import Desired, Model, Order
 from cortex.orchestration.tasks import poke
 
+CHANGED_MEANWHILE = 412
+
 
 class NoSuchModel(LookupError):
     """No model bears this name."""
@@ -38,12 +40,21 @@ def define(
 
 
 def revise(name: str, patch: Mapping[str, Any], by: Person | None, *, expected_turn: int | None = None) -> Model:
-    """Change parts of a definition (a JSON merge patch). Raises NoSuchModel, Refusal."""
+    """Change parts of a definition (a JSON merge patch). Raises NoSuchModel, Refusal.
+
+    Without `expected_turn` it is applied to whatever the definition is by then: two patches at once both count.
+    """
     if patch.get("name", name) != name:
         problem = Problem("/name", "A model keeps its name.", "Define a new model under the new name instead.")
         raise Refusal("The name cannot be changed.", [problem])
-    current = describe(_get(name)).model_dump(mode="json")
-    return define(_merge(current, patch), by, expected_turn=expected_turn)[0]
+    while True:
+        model = _get(name)
+        merged = _merge(describe(model).model_dump(mode="json"), patch)
+        try:
+            return define(merged, by, expected_turn=model.turn if expected_turn is None else expected_turn)[0]
+        except Refusal as refusal:
+            if refusal.status != CHANGED_MEANWHILE or expected_turn is not None:
+                raise
 
 
 def start(name: str, by: Person | None) -> Model:
@@ -90,7 +101,7 @@ def _save(definition: Definition, by: Person | None, *, new: bool, expected_turn
         problem = Problem(
             "", "Somebody changed this model since you read it.", "Read it again, then repeat the change."
         )
-        raise Refusal("The model has changed meanwhile.", [problem], status=412)
+        raise Refusal("The model has changed meanwhile.", [problem], status=CHANGED_MEANWHILE)
     before = describe(model).model_dump(mode="json") if model else {}
     created = model is None
     model = model or Model(name=definition.name, turn=0, fresh_turn=0)

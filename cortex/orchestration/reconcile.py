@@ -19,7 +19,7 @@ from cortex.orchestration.observe import Seen, is_new_miss, look
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle
 from cortex.orchestration.starting import start
-from cortex.orchestration.stopping import clear, drain, remove, stop
+from cortex.orchestration.stopping import clear, drain, kill, remove, stop, stop_on
 from cortex.orchestration.work import Work
 from cortex.runtime.contract import Health, NotFound, RuntimeFault, Unreachable
 
@@ -108,16 +108,21 @@ class Pass:
                 return drain(self.work, seen)
             case Step.STOP | Step.RESTART:
                 return stop(self.work, seen)
-            case Step.KILL if seen.container:
-                with effect("kill"):
-                    self.work.runtime.kill(seen.container.id)
-                return True
-            case Step.REMOVE if seen.container:
+            case Step.KILL:
+                return kill(self.work, seen)
+            case Step.REMOVE:
                 return remove(self.work, seen)
-        if seen.observed is Observed.READY:
-            self.replica.end_drain()
-        if seen.observed is Observed.ABSENT and seen.container is None:
-            self._free()
+        return self._wait(seen)
+
+    def _wait(self, seen: Seen) -> bool:
+        match seen.observed:
+            case Observed.STOPPING:
+                return stop_on(self.work, seen)
+            case Observed.READY:
+                self.replica.end_drain()
+            case Observed.ABSENT if seen.container is None and self.replica.seats.exists():
+                with effect("free seats"):
+                    seats.free(self.replica)
         return False
 
     def _note(self, seen: Seen) -> None:
@@ -145,11 +150,6 @@ class Pass:
         elif attempt and not wanted:
             self.work.end("Stopped by order.", failed=False)
         self.replica.end_drain()
-
-    def _free(self) -> None:
-        if self.replica.seats.exists():
-            with effect("free seats"):
-                seats.free(self.replica)
 
     def _is_stale(self, seen: Seen) -> bool:
         """Whether what runs differs from what people want now; looked into once a turn."""

@@ -117,8 +117,11 @@ def _is_starting(seat: Seat) -> bool:
 
 
 def free(replica: Replica) -> None:
-    """Give the memory back. Only for a replica whose container was seen gone."""
+    """Give the memory back. Only for a replica whose container was seen gone, and that nobody has taken up since."""
     with transaction.atomic():
+        seen = Replica.objects.filter(id=replica.id, turn=replica.turn, observed=Observed.ABSENT)
+        if not seen.select_for_update().exists():
+            return
         list(Gpu.objects.select_for_update().filter(seats__replica=replica).order_by("uuid"))
         _give_back(replica.seats.all())
 

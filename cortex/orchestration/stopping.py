@@ -44,6 +44,27 @@ def stop(work: Work, seen: Seen) -> bool:
     return True
 
 
+def stop_on(work: Work, seen: Seen) -> bool:
+    """Whoever was stopping it has died, since we have the lock: its TERM may never have been sent."""
+    since = work.replica.observed_at
+    if seen.container is None or since is None:
+        return False
+    grace = timedelta(seconds=work.spec.stop_grace if work.spec else ASKED_FOR_STOP)
+    left = max(grace - (clock.now() - since), timedelta(0))
+    with effect("stop"):
+        work.runtime.stop(seen.container.id, left.total_seconds())
+    return True
+
+
+def kill(work: Work, seen: Seen) -> bool:
+    """Its grace is over."""
+    if seen.container is None:
+        return False
+    with effect("kill"):
+        work.runtime.kill(seen.container.id)
+    return True
+
+
 def _why(work: Work, seen: Seen) -> tuple[str, bool]:
     """In words, and whether it counts as a failure."""
     replica, attempt = work.replica, work.attempt

@@ -15,37 +15,14 @@ from urllib.request import urlopen
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from cortex.access.models import Person, Role
+from tests.browser.pages import watched
 from tools import services
 
 ROOT = Path(__file__).parent.parent.parent
-CHROMIUM = os.environ.get("CORTEX_CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 STARTS_WITHIN = 30.0
-NOISE = (
-    "net::ERR_NETWORK_CHANGED",  # another program gave this machine a network interface meanwhile
-    "the server responded with a status of 422",  # how a form answers; the browser tells it as an error
-)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium."""
-    os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright's sync API runs a loop in this thread
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 class SlowTalker(BaseHTTPRequestHandler):
@@ -139,13 +116,8 @@ def context(browser: Browser, web_url: str, transactional_db: None) -> Iterator[
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page. Any error, warning or broken rule of the content policy that the browser tells fails the test."""
-    complaints: list[str] = []
-    made = context.new_page()
-    made.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    yield made
-    left = [complaint for complaint in complaints if not any(noise in complaint for noise in NOISE)]
-    assert not left, left
+    with watched(context) as page:
+        yield page
 
 
 @pytest.fixture

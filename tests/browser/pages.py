@@ -1,6 +1,26 @@
 """What a person does on each page, in their words: tests speak these, not selectors."""
 
-from playwright.sync_api import Locator, Page, expect
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+NOISE = (
+    "net::ERR_NETWORK_CHANGED",  # another program gave this machine a network interface meanwhile
+    "the server responded with a status of 422",  # how a form answers; the browser tells it as an error
+)
+
+
+@contextmanager
+def watched(context: BrowserContext) -> Iterator[Page]:
+    """A page that fails its test on any complaint of the browser, broken rules of the content policy included."""
+    complaints: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    left = [complaint for complaint in complaints if not any(noise in complaint for noise in NOISE)]
+    assert not left, left
 
 
 def set_up(page: Page, link: str, name: str, password: str) -> None:
@@ -28,7 +48,8 @@ def define(page: Page, name: str, path: str, *, engine: str = "llama.cpp", start
     page.get_by_label("File or folder").fill(path)
     page.get_by_role("radio", name=engine).check()
     for title, value in sizes.items():
-        page.get_by_label(title.capitalize(), exact=True).fill(value)
+        name = {"gpus": "GPUs"}.get(title, title.capitalize())
+        page.get_by_role("textbox", name=name, exact=True).fill(value)
     page.get_by_role("button", name="Save and start" if start else "Save", exact=True).click()
 
 

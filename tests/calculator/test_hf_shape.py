@@ -222,6 +222,7 @@ def test_data_that_is_cut_off_is_noticed(tmp_path: Path) -> None:
         {"num_hidden_layers": 1e12},
         {"num_hidden_layers": "many"},
         {"hidden_size": 0},
+        {"num_experts": 1 << 30},
         {"hidden_size": [1, 2]},
         {"num_key_value_heads": float("nan")},
     ],

@@ -15,7 +15,7 @@ from cortex.calculator.answers import (
     stack_plan,
 )
 from cortex.calculator.memory import Card, Estimate, Need, estimate
-from cortex.calculator.serving import request_bytes, tokens_held
+from cortex.calculator.serving import options_from, request_bytes, tokens_held
 from cortex.calculator.weights import rank_weights
 from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import published
@@ -198,3 +198,20 @@ def test_a_stack_shares_one_card_and_says_what_it_frees() -> None:
 def test_an_estimate_without_cards_is_for_the_processor(options: LlamaOptions | ServeOptions) -> None:
     answer = estimate(published()["llama-3.1-8b.gguf"], options, [])
     assert answer.host.likely > 0
+
+
+def test_command_lines_of_engines_are_read() -> None:
+    arguments = ["--max-model-len", "32k", "--tensor-parallel-size=2", "--kv-cache-dtype", "fp8", "--enforce-eager"]
+    options = options_from("vllm", [*arguments, "--served-model-name", "x", "--gpu-memory-utilization", "0.8"])
+    assert options == ServeOptions(context=32000, tensor=2, cache_type="fp8", eager=True, fraction=0.8)
+    assert options_from("sglang", ["--tp", "4"]) == ServeOptions(engine="sglang", tensor=4, fraction=0.88)
+    assert options_from("tgi", ["--num-shard", "2", "--max-total-tokens", "8192"]).context == 8192
+    with pytest.raises(ValueError, match="not a number"):
+        options_from("vllm", ["--max-model-len", "long"])
+
+
+def test_a_budget_in_bytes_replaces_the_share() -> None:
+    shape = published()["llama-3.1-8b.gguf"]
+    answer = estimate(shape, ServeOptions(context=8192, cache_bytes=4 * GIB), [Card(80 * GIB)])
+    assert answer.yields is not None
+    assert answer.yields.tokens == 4 * GIB // 131072

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +13,18 @@ import httpx2
 import pytest
 
 from tools import engine_image, made_model
+from tools.running import Running, find
 from tools.services import free_port
-from tools.system import Running, find
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+MARKS = {
+    "gateway": "cortex.gateway.app",
+    "worker": "host.local",
+    "agent": "manage.py\0agent",
+    "beat": "beat-schedule",
+    "redis": "redis-server",
+}
 
 
 class Cortex:
@@ -54,15 +62,12 @@ class Cortex:
         """Until the model is in this phase."""
         return eventually(lambda: found if (found := self.status(name))["phase"] == phase else None, seconds)
 
-    def child(self, role: str) -> int:
+    def child(self, role: str) -> int | None:
         """The process id of a child of the supervisor."""
         for pid in Path(f"/proc/{self.running.pid}/task/{self.running.pid}/children").read_text().split():
-            words = Path(f"/proc/{pid}/cmdline").read_text()
-            if role in words.replace("celery", "worker").split("\0")[1:4] or (
-                "-Q\0default" in words and role == "worker"
-            ):
+            if MARKS[role] in Path(f"/proc/{pid}/cmdline").read_text():
                 return int(pid)
-        raise LookupError(role)
+        return None
 
     def containers(self) -> list[str]:
         """What Docker shows of this installation, dead or alive."""
@@ -83,7 +88,8 @@ def eventually(ask: Callable[[], T | None], seconds: float = 30) -> T:
     raise AssertionError(f"not within {seconds} s")
 
 
-def start(home: Path, *words: str, **environment: str) -> Iterator[Cortex]:
+@contextmanager
+def started(home: Path, *words: str, **environment: str) -> Iterator[Cortex]:
     """`./dev up` with a home of its own; it is ended by its process id, its models before it."""
     command = [sys.executable, "-m", "tools", "up", "--web", str(free_port()), "--gateway", str(free_port()), *words]
     known = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "BROKER_URL") and "CORTEX" not in k}
@@ -96,7 +102,8 @@ def start(home: Path, *words: str, **environment: str) -> Iterator[Cortex]:
         cortex = Cortex(running, home)
         yield cortex
         cortex.rest.close()
-        cortex.manage("stop_models")
+        if find(home):
+            cortex.manage("stop_models")
     finally:
         process.terminate()
         process.wait(20)
@@ -112,7 +119,7 @@ def _found(home: Path, process: "subprocess.Popen[bytes]") -> Running | None:
 def cortex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cortex]:
     """Cortex on this machine's Docker, with the made model in its models folder."""
     image = engine_image.ensure_llamacpp()
-    for running in start(tmp_path_factory.mktemp("cortex"), CORTEX_IMAGES=f"llamacpp={image}"):
+    with started(tmp_path_factory.mktemp("cortex"), CORTEX_IMAGES=f"llamacpp={image}") as running:
         made_model.write(running.models, name="made")
         yield running
 
@@ -120,4 +127,5 @@ def cortex(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cortex]:
 @pytest.fixture(scope="module")
 def pretend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cortex]:
     """Cortex on an imaginary host."""
-    yield from start(tmp_path_factory.mktemp("pretend"), "--pretend")
+    with started(tmp_path_factory.mktemp("pretend"), "--pretend") as running:
+        yield running

@@ -72,7 +72,20 @@ def test_a_restarted_worker_and_agent_keep_what_runs(cortex: Cortex) -> None:
     cortex.wait("kept", phase="serving")
     before = cortex.containers()
     for role in ("worker", "agent"):
-        os.kill(cortex.child(role), signal.SIGKILL)
+        pid = cortex.child(role)
+        assert pid
+        os.kill(pid, signal.SIGKILL)
     cortex.wait("kept", phase="serving")
     assert cortex.containers() == before
     cortex.rest.delete("models/kept")
+
+
+def test_an_embedder_answers_openais_client_with_vectors(cortex: Cortex) -> None:
+    embedder = MADE | {"name": "embedder", "options": {"embeddings": True, "pooling": "mean"}, "desired": "running"}
+    cortex.rest.put("models/embedder", json=embedder).raise_for_status()
+    cortex.wait("embedder", phase="serving")
+    with OpenAI(base_url=f"{cortex.running.gateway}/v1", api_key=cortex.key) as client:
+        answer = client.embeddings.create(model="embedder", input=["one", "two"])
+    assert [len(item.embedding) for item in answer.data] == [256, 256]
+    assert answer.data[0].embedding != answer.data[1].embedding
+    cortex.rest.delete("models/embedder")

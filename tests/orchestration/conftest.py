@@ -23,6 +23,7 @@ from tools import made_model
 IMAGE = engine("llamacpp").image_for(gpus=False)
 CUDA_IMAGE = engine("llamacpp").image_for(gpus=True)
 GIB = 1 << 30
+ROOT = Path(__file__).parents[2]
 
 
 class Time:

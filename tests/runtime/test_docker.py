@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cortex.runtime.contract import State, Unreachable
+from cortex.runtime.contract import NoGpuRuntime, State, Unreachable
 from cortex.runtime.docker import DockerRuntime
 from engines.contract import Mount
 from tests.fakes.proxy import DockerProxy
@@ -74,6 +74,15 @@ def test_gpus_stay_in_the_host_configuration_by_uuid(bench: DockerBench) -> None
     shown = subprocess.run(["docker", "inspect", container_id], capture_output=True, check=True).stdout
     (request,) = json.loads(shown)[0]["HostConfig"]["DeviceRequests"]
     assert request["DeviceIDs"] == ["GPU-one", "GPU-two"]
+
+
+def test_a_container_with_gpus_runs_where_the_engine_gives_them(bench: DockerBench) -> None:
+    container_id = made(bench, argv=("sh", "-c", "exit 0"), gpus=("GPU-one",))
+    try:
+        bench.runtime.start(container_id)
+    except NoGpuRuntime:
+        pytest.skip("this engine had no nvidia-container-runtime-hook on its PATH when it started")
+    assert ended(bench, container_id).exit_code == 0
 
 
 def test_a_command_that_does_not_exist_ends_at_once_and_says_so(bench: DockerBench) -> None:

@@ -6,6 +6,8 @@ import pytest
 from tools.plans.dense_models import dense_models
 from tools.plans.sparse import write_sparse
 from tools.truth import main, read_rows
+from tools.truth_facts import Row
+from tools.truth_rows import Missing, Prediction, answers
 
 ROW: dict[str, object] = {
     "id": "vllm-99",
@@ -93,6 +95,17 @@ def test_a_row_without_facts_names_the_missing_one(tmp_path: Path, capsys: pytes
     assert isinstance(total, dict)
     assert rows[1]["missing"] == [{"quantity": "all", "fact": "hyperparams.layers"}]
     assert total["covered"] == 0.5
+
+
+@pytest.mark.parametrize("value", [None, 0, -3, [1, 2], "n/a", 1e30])
+@pytest.mark.parametrize("part", ["hyperparams", "config", "measured"])
+@pytest.mark.parametrize("row", [ROW, HYBRID], ids=["served", "hybrid"])
+def test_nonsense_in_a_row_is_missing_and_no_crash(row: dict[str, object], part: str, value: object) -> None:
+    facts = row[part]
+    assert isinstance(facts, dict)
+    for name in facts:
+        for answer in answers(Row(row | {part: facts | {name: value}})):
+            assert isinstance(answer, (Missing, Prediction))
 
 
 def test_plans_of_llama_cpp_are_read_from_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

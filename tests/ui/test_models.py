@@ -179,9 +179,15 @@ def test_without_a_broker_the_log_is_what_was_kept(bobs: Client) -> None:
 
 
 @pytest.mark.parametrize("replica", ["", "x", "00000000-0000-0000-0000-000000000000"])
-def test_a_log_of_nothing_is_404(bobs: Client, replica: str) -> None:
+def test_a_log_of_nothing_says_so(bobs: Client, replica: str) -> None:
     scene.whole_fleet()
-    assert bobs.get(f"/models/bge-m3/log?replica={replica}").status_code == 404
+    assert bobs.get(f"/models/bge-m3/log?replica={replica}").json()["note"] == "This replica is no more."
+
+
+def test_the_open_page_of_a_deleted_model_leaves_for_the_list(bobs: Client) -> None:
+    answer = bobs.get("/models/nobody", headers=HTMX)
+    assert (answer.status_code, answer["HX-Redirect"]) == (200, "/")
+    assert b"nobody was deleted." in bobs.get("/").content
 
 
 def test_an_empty_fleet_says_where_hosts_come_from(bobs: Client) -> None:

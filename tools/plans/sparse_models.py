@@ -251,6 +251,41 @@ def gemma3n(name: str, config: dict[str, Key]) -> Model:
     return model
 
 
+def gemma4(name: str, config: dict[str, Key], *, shared: int = 0, own: int = 0) -> Model:
+    """``shared`` layers reuse an earlier cache; ``own`` is the width of each layer's own inputs."""
+    count = len(list(config["attention.head_count_kv"]))  # type: ignore[arg-type]
+    extra: dict[str, Key] = {
+        "attention.key_length": 512,
+        "attention.value_length": 512,
+        "attention.key_length_swa": 256,
+        "attention.value_length_swa": 256,
+        "attention.sliding_window": 512 if own else 1024,
+        "attention.sliding_window_pattern": [layer % 6 != 5 for layer in range(count)],
+        "attention.shared_kv_layers": shared,
+        "embedding_length_per_layer_input": own,
+        "final_logit_softcapping": 30.0,
+        "rope.dimension_count": 512,
+        "rope.dimension_count_swa": 256,
+    }
+    model = Model(name, "gemma4", config | extra, "Q4_0")
+    ends(model, tied=True)
+    hidden, vocab = model.number("embedding_length"), model.number("vocab_size")
+    model.add("rope_freqs.weight", 256)
+    if own:
+        model.add("per_layer_token_embd.weight", own * count, vocab)
+        model.add("per_layer_model_proj.weight", hidden, own * count)
+        model.add("per_layer_proj_norm.weight", own)
+    for layer in range(count):
+        attention(model, layer, norms=True, window=layer % 6 != 5)
+        dense(model, layer)
+        norms(model, layer, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+        if own:
+            norms(model, layer, "post_norm")
+            model.add(f"blk.{layer}.inp_gate.weight", hidden, own)
+            model.add(f"blk.{layer}.proj.weight", own, hidden)
+    return model
+
+
 def state(inner: int, size: int, groups: int, heads: int) -> dict[str, Key]:
     return {
         "ssm.inner_size": inner,
@@ -292,5 +327,10 @@ def sparse_models() -> list[Model]:
         qwen_next("qwen3-next-80b", "qwen3next", keys(48, 2048, 16, 2, 5120, 151936, 262144) | routed(512, 10, 512)
             | wide, state(4096, 128, 16, 32)),
         qwen_next("qwen3.5-27b", "qwen35", keys(64, 5120, 24, 4, 17408, 248320, 262144), state(6144, 128, 16, 48)),
+        gemma4("gemma-4-12b", keys(48, 3840, 16, [8 if layer % 6 != 5 else 1 for layer in range(48)], 15360, 262144,
+            262144)),
+        gemma4("gemma-4-31b", keys(60, 5376, 32, [16 if layer % 6 != 5 else 4 for layer in range(60)], 21504, 262144,
+            262144)),
+        gemma4("gemma-4-e4b", keys(42, 2560, 8, [2] * 42, 10240, 262144, 131072), shared=18, own=256),
         gemma3n("gemma-3n-e4b", keys(35, 2048, 8, 2, 16384, 262144, 32768)),
     ]  # fmt: skip

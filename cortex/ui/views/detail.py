@@ -3,13 +3,16 @@
 from typing import Any
 
 from django.conf import settings
+from django.contrib import messages
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django_htmx.http import HttpResponseClientRedirect
 
 from cortex.catalog.models import Model
 from cortex.fleet.models import Attempt
 from cortex.ui import story
-from cortex.ui.answers import live
+from cortex.ui.answers import by_htmx, live
 from cortex.ui.gate import signed_in
 from cortex.ui.rows import Row, rows
 
@@ -20,6 +23,9 @@ LATEST = 10
 def model(request: HttpRequest, name: str) -> HttpResponseBase:
     """The page, or the part of it that lives."""
     row = next(iter(rows(Model.objects.declared().filter(name=name))), None)
+    if row is None and by_htmx(request):
+        messages.info(request, f"{name} was deleted.")
+        return HttpResponseClientRedirect(reverse("ui:models"))
     if row is None:
         raise Http404(f"There is no model named {name!r}. It may have been deleted.")
     return live(request, "ui/model.html", "ui/parts/model.html", _context(row))

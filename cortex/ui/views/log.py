@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import redis
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 
 from cortex.fleet.models import Attempt, Replica
@@ -20,6 +20,8 @@ SNAPSHOT = 1000
 def lines(request: HttpRequest, name: str) -> HttpResponseBase:
     """A snapshot, or what came after the line `after`. Where the stream has nothing: what its last attempt left."""
     replica = _replica(name, request.GET.get("replica", ""))
+    if replica is None:
+        return JsonResponse({"entries": [], "note": "This replica is no more."})
     after = request.GET.get("after", "")
     try:
         entries = logs.after(replica.id, after) if after else logs.tail(replica.id, SNAPSHOT)
@@ -32,11 +34,11 @@ def lines(request: HttpRequest, name: str) -> HttpResponseBase:
     return JsonResponse({"entries": [], "kept": _kept(replica)})
 
 
-def _replica(name: str, id: str) -> Replica:
+def _replica(name: str, id: str) -> Replica | None:
     try:
         return Replica.objects.get(id=UUID(id), model__name=name, model__removed_at=None)
     except (ValueError, Replica.DoesNotExist):
-        raise Http404("There is no such replica.") from None
+        return None
 
 
 def _entry(entry: logs.Entry) -> dict[str, Any]:

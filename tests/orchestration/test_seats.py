@@ -1,0 +1,105 @@
+"""Seats under pressure: fifty threads at once, one launch a card, and nothing promised twice."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connection
+
+from cortex import placement
+from cortex.catalog.models import Model
+from cortex.fleet.models import Gpu, Replica, Seat
+from cortex.fleet.states import Observed
+from cortex.orchestration import seats
+from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.sweep import sweep
+from cortex.runtime.scene import ImaginaryGpu, Script
+from cortex.runtime.world import World
+from tests.orchestration.conftest import CUDA_IMAGE, GIB, Loop, Time
+
+Define = Callable[..., Model]
+THREADS, REPLICAS, CARDS = 50, 10, 4
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_threads_place_ten_exclusive_replicas_on_four_cards(
+    define: Define, loop: Loop, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(CARDS):
+        loop.card(f"GPU-{number}", total=2 * GIB)
+        world.add_gpus(ImaginaryGpu(uuid=f"GPU-{number}"))
+    monkeypatch.setattr(seats, "need", lambda replica, size: placement.Need(2 * GIB, gpus=1))
+    define(gpus=1, replicas=REPLICAS)
+    Replica.objects.update(host=loop.here.host)
+    ids = list(Replica.objects.values_list("id", flat=True))
+    gate = threading.Barrier(THREADS)
+
+    def race(number: int) -> None:
+        try:
+            gate.wait(30)
+            reconcile(ids[number % REPLICAS], loop.here)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(race, range(THREADS)))
+    assert Replica.objects.filter(observed=Observed.READY).count() == CARDS
+    assert sorted(Seat.objects.values_list("gpu_id", flat=True)) == [f"GPU-{n}" for n in range(CARDS)]
+    assert len(loop.containers()) == CARDS
+    assert all(gpu.reserved == gpu.total for gpu in Gpu.objects.all())
+    waiting = Replica.objects.exclude(observed=Observed.READY)
+    assert all("free" in replica.reason and replica.failures == 0 for replica in waiting)
+
+
+@pytest.mark.django_db
+def test_one_launch_at_a_time_on_a_card_and_the_next_once_memory_settled(
+    define: Define, loop: Loop, world: World, time: Time
+) -> None:
+    loop.card()
+    world.add_gpus(ImaginaryGpu(uuid="GPU-0"))
+    world.script(CUDA_IMAGE, Script(load=10))
+    define(replicas=2, gpus=1)
+    sweep(loop.here)
+    assert [loop.replica(slot=slot).observed for slot in (0, 1)] == [Observed.LOADING, Observed.ABSENT]
+    assert "one launch at a time" in loop.replica(slot=1).reason
+    Gpu.objects.update(seen_at=time.now())
+    time.pass_(11)
+    sweep(loop.here)
+    sweep(loop.here)
+    assert [loop.replica(slot=slot).observed for slot in (0, 1)] == [Observed.READY, Observed.ABSENT]
+    Gpu.objects.update(seen_at=time.now())
+    sweep(loop.here)
+    assert loop.replica(slot=1).observed == Observed.LOADING
+
+
+@pytest.mark.django_db
+def test_what_strangers_use_is_not_given_away_and_named(define: Define, loop: Loop) -> None:
+    loop.card(used=47 * GIB, pids=[4711])
+    Gpu.objects.update(total=48 * GIB)
+    card = seats.cards(Gpu.objects.all())[0]
+    assert (card.free, card.foreign, card.pids) == (GIB, 47 * GIB, (4711,))
+
+
+@pytest.mark.django_db
+def test_more_cards_wanted_than_held_is_a_change(define: Define, loop: Loop, world: World) -> None:
+    for number in range(2):
+        loop.card(f"GPU-{number}")
+        world.add_gpus(ImaginaryGpu(uuid=f"GPU-{number}"))
+    define(gpus=1)
+    loop.look()
+    loop.look()
+    define(gpus=2)
+    assert loop.look().observed == Observed.READY
+    assert loop.here.runtime.find()[0].gpus == ("GPU-0", "GPU-1")
+
+
+@pytest.mark.django_db
+def test_seats_of_a_replica_taken_up_anew_are_not_freed(define: Define, loop: Loop, world: World) -> None:
+    loop.card()
+    world.add_gpus(ImaginaryGpu(uuid="GPU-0"))
+    define()
+    slow = loop.replica()
+    loop.look()
+    seats.free(slow)
+    assert Seat.objects.count() == 1
