@@ -147,7 +147,7 @@ def on_host(need: Need, host: Host) -> Seats | NoRoom:
     answer = place(need, host.cards)
     wanted = max(need.host_bytes, need.bytes) if answer == Seats({}) else need.host_bytes
     if isinstance(answer, Seats) and host.memory and wanted > host.memory:
-        return NoRoom((f"It needs {_gib(wanted)} of the host's own memory, and that has {_gib(host.memory)}.",))
+        return NoRoom((f"It needs {_gib(wanted)} of memory, and the host has {_gib(host.memory)}.",))
     return answer
 
 
