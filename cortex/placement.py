@@ -1,5 +1,6 @@
 """WHERE: what a replica needs and the cards as they are -> seats, or a refusal that names each card. Pure."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -49,6 +50,9 @@ class Need:
 
     `pinned` names the only cards that will do, `labels` what its host must be called. `divides` is a number
     (of heads) that the count of cards must divide. `spread` takes the emptiest cards, else the fullest that fit.
+    `shares` says by each count of cards that will do how many bytes it takes on each of them, in the host's order;
+    without it all take alike. `fraction` of a card's total is what an engine claims that fills a budget.
+    `host_bytes` is what it takes of the host's own memory.
     """
 
     bytes: int
@@ -57,6 +61,26 @@ class Need:
     labels: Mapping[str, str] = field(default_factory=dict)
     divides: int | None = None
     spread: bool = False
+    shares: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    fraction: float = 0.0
+    host_bytes: int = 0
+
+    def share(self, count: int, place: int) -> int:
+        """Bytes on the card at `place` of `count`."""
+        return self.shares[count][place] if count in self.shares else -(-self.bytes // count)
+
+    def largest(self, count: int) -> int:
+        """The most it takes on one of `count` cards."""
+        return max(self.share(count, place) for place in range(count))
+
+    def claim(self, total: int, share: int) -> int:
+        """What is promised on a card of `total` bytes: the share, or all of the budget."""
+        return math.ceil(self.fraction * total) or share
+
+    def fits(self, card: Card, share: int) -> bool:
+        """Whether the card has the claim free, and the claim is enough."""
+        claim = self.claim(card.total, share)
+        return share <= claim <= card.free
 
 
 @dataclass(frozen=True)
@@ -121,8 +145,9 @@ def on_host(need: Need, host: Host) -> Seats | NoRoom:
     if lacking:
         return NoRoom((f"Host {host.name} is not labelled {', '.join(lacking)}.",))
     answer = place(need, host.cards)
-    if answer == Seats({}) and host.memory and need.bytes > host.memory:
-        return NoRoom((f"It needs {_gib(need.bytes)} of memory, and the host has {_gib(host.memory)}.",))
+    wanted = max(need.host_bytes, need.bytes) if answer == Seats({}) else need.host_bytes
+    if isinstance(answer, Seats) and host.memory and wanted > host.memory:
+        return NoRoom((f"It needs {_gib(wanted)} of memory, and the host has {_gib(host.memory)}.",))
     return answer
 
 
@@ -133,34 +158,49 @@ def place(need: Need, cards: Sequence[Card]) -> Seats | NoRoom:
     usable = [card for card in cards if not card.missing and (not need.pinned or card.uuid in need.pinned)]
     counts = _counts(need, len(usable))
     for count in counts:
-        share = -(-need.bytes // count)
-        chosen = _pick([card for card in usable if card.free >= share], count, spread=need.spread)
+        chosen = _pick(need, usable, count)
         if chosen:
-            return Seats({card.uuid: share for card in chosen})
+            return Seats(
+                {card.uuid: need.claim(card.total, need.share(count, place)) for place, card in enumerate(chosen)}
+            )
     count = counts[-1] if counts else need.gpus or 1
     return _refuse(need, cards, usable, count)
 
 
 def _counts(need: Need, available: int) -> list[int]:
     """How many cards to try, fewest first."""
-    if need.gpus:
-        return [need.gpus] if _divides(need, need.gpus) else []
-    return [count for count in (1 << n for n in range(available.bit_length())) if _divides(need, count)]
+    wished = [need.gpus] if need.gpus else [1 << n for n in range(available.bit_length())]
+    return [count for count in wished if _divides(need, count) and (not need.shares or count in need.shares)]
 
 
 def _divides(need: Need, count: int) -> bool:
     return need.divides is None or need.divides % count == 0
 
 
-def _pick(fitting: Sequence[Card], count: int, *, spread: bool) -> list[Card]:
+def _pick(need: Need, usable: Sequence[Card], count: int) -> list[Card]:
     """The fullest cards that will do, so that large gaps stay whole; the emptiest to spread. Empty: not enough."""
+    fitting = [card for card in usable if need.fits(card, need.largest(count))]
     candidates = []
-    for alike in _alike(fitting) if count > 1 else [list(fitting)]:
-        order = sorted(alike, key=lambda card: (-card.free if spread else card.free, card.uuid))
+    for alike in _alike(fitting) if count > 1 else [fitting]:
+        order = sorted(alike, key=lambda card: (-card.free if need.spread else card.free, card.uuid))
         if len(order) >= count:
-            candidates.append(order[:count])
-    pick = max if spread else min
-    return pick(candidates, key=lambda chosen: sum(card.free for card in chosen), default=[])
+            candidates.append(sorted(order[:count], key=usable.index))
+    pick = max if need.spread else min
+    return pick(candidates, key=lambda chosen: sum(card.free for card in chosen), default=[]) or _in_order(
+        need, usable, count
+    )
+
+
+def _in_order(need: Need, usable: Sequence[Card], count: int) -> list[Card]:
+    """For unequal shares: cards alike that take them in the host's order, the first that can each time."""
+    for alike in _alike(usable) if count > 1 else []:
+        chosen: list[Card] = []
+        for card in sorted(alike, key=usable.index):
+            if len(chosen) < count and need.fits(card, need.share(count, len(chosen))):
+                chosen.append(card)
+        if len(chosen) == count:
+            return chosen
+    return []
 
 
 def _alike(cards: Sequence[Card]) -> list[list[Card]]:
@@ -171,9 +211,8 @@ def _alike(cards: Sequence[Card]) -> list[list[Card]]:
 
 
 def _refuse(need: Need, cards: Sequence[Card], usable: Sequence[Card], count: int) -> NoRoom:
-    share = -(-need.bytes // count)
-    wish = f"It needs {_gib(share)} on {'each of ' if count > 1 else ''}{count} GPU{'s' if count > 1 else ''}."
-    reasons = [wish]
+    share = need.largest(count)
+    reasons = [_wish(need, share, count)]
     if not _divides(need, count):
         reasons.append(f"Its {need.divides} attention heads cannot be divided over {count} GPUs.")
         return NoRoom(tuple(reasons))
@@ -181,19 +220,31 @@ def _refuse(need: Need, cards: Sequence[Card], usable: Sequence[Card], count: in
         reasons.append("This host has no GPU.")
     reasons += [f"There is no GPU {uuid} here." for uuid in sorted(need.pinned - {card.uuid for card in cards})]
     reasons += [_why_not(need, card, share) for card in cards]
-    in_the_way = _in_the_way(usable, count, share)
+    in_the_way = _in_the_way(need, usable, count, share)
     if in_the_way:
         reasons.append(f"It would fit if {' and '.join(in_the_way)} stopped.")
     return NoRoom(tuple(reasons), in_the_way)
 
 
-def _why_not(need: Need, card: Card, share: int) -> str:
+def _wish(need: Need, share: int, count: int) -> str:
+    where = f"{'each of ' if count > 1 else ''}{count} GPU{'s' if count > 1 else ''}"
+    if need.fraction:
+        return f"It claims {need.fraction:.0%} of {where}, and needs at least {_gib(share)} there."
+    return f"It needs {_gib(share)} on {where}."
+
+
+def _why_not(need: Need, card: Card, least: int) -> str:
+    share = need.claim(card.total, least)
     if need.pinned and card.uuid not in need.pinned:
         return f"{card.label} is not one of those it is pinned to."
     if card.missing:
         return f"{card.label} is gone."
     if card.total < share:
         return f"{card.label} has only {_gib(card.total)}."
+    if share < least:
+        return f"{card.label} has {_gib(card.total)}, and {need.fraction:.0%} of that are {_gib(share)}."
+    if need.fraction and card.free < share:
+        return f"{card.label} has {_gib(card.free)} free, and its part would be {_gib(share)}{_users(card)}."
     if card.free < share:
         return f"{card.label} has {_gib(card.free)} of {_gib(card.total)} free{_users(card)}."
     return f"{card.label} would do, but one more like it is missing."
@@ -207,11 +258,13 @@ def _users(card: Card) -> str:
     return f": {', '.join(users)}" if users else ""
 
 
-def _in_the_way(usable: Sequence[Card], count: int, share: int) -> tuple[str, ...]:
+def _in_the_way(need: Need, usable: Sequence[Card], count: int, share: int) -> tuple[str, ...]:
     """The fewest replicas whose end would make room on enough cards that are alike."""
     best: tuple[str, ...] = ()
     for alike in _alike(usable) if count > 1 else [list(usable)]:
-        ways = sorted(filter(None, (_way(card, share) for card in alike)), key=lambda way: (len(way[0]), way[1]))
+        enough = [card for card in alike if share <= need.claim(card.total, share)]
+        found = filter(None, (_way(card, need.claim(card.total, share)) for card in enough))
+        ways = sorted(found, key=lambda way: (len(way[0]), way[1]))
         if len(ways) >= count:
             names = tuple(sorted(set().union(*(way[0] for way in ways[:count]))))
             best = min(filter(None, (best, names)), key=len, default=())

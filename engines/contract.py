@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engines.habits import MemoryHabits
+
 Task = Literal["generate", "embed", "rerank"]
 
 
@@ -132,6 +134,17 @@ class Engine(ABC):
     @abstractmethod
     def spec(self, launch: Launch) -> ContainerSpec:
         """The container that serves ``launch``. Raises pydantic.ValidationError on options that are not valid."""
+
+    def memory(self, launch: Launch) -> MemoryHabits | None:
+        """How this engine uses memory for ``launch``; None where nobody has worked it out, so that nobody guesses.
+
+        Raises pydantic.ValidationError on options that are not valid.
+        """
+        return None
+
+    def options_for(self, habits: Mapping[str, object]) -> dict[str, object]:
+        """The options that bring about these habits (names as in ``memory``'s options); what none sets is left out."""
+        return {}
 
     @abstractmethod
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:

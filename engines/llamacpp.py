@@ -1,6 +1,7 @@
 """llama.cpp: GGUF files on GPUs, on the CPU, or on both."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -9,16 +10,22 @@ from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
 from engines.diagnosis import judge
+from engines.habits import LlamaOptions, MemoryHabits
 from engines.symptoms import LLAMACPP
 
 OFFICIAL_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 OFFICIAL_CUDA_IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
 ALL_LAYERS = 999
+AUTO_SLOTS = 4
 
 Layers = Annotated[int, Field(ge=0, le=9999)]
 Tokens = Annotated[int, Field(ge=1, le=65_536)]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"]
 UNQUANTIZED = frozenset({"f32", "f16", "bf16", None})
+OPTION_OF = {
+    "key_type": "cache_type_k", "value_type": "cache_type_v", "ubatch": "ubatch_size", "gpu_layers": "n_gpu_layers",
+    "expert_layers_on_host": "n_cpu_moe",
+}  # fmt: skip
 
 
 class LlamaCppOptions(Arguments):
@@ -269,6 +276,21 @@ class LlamaCpp(Engine):
         )
         return spec.model_copy(update={"argv": (*_managed(launch, options, spec.port), *options.extra_args)})
 
+    def memory(self, launch: Launch) -> MemoryHabits:
+        """llama-server plans all its buffers before it answers, and takes no more."""
+        options = LlamaCppOptions.model_validate(launch.options, context={"gpus": len(launch.gpus)})
+        projectors = _values_of(options.extra_args, "--mmproj", "-mm")
+        return MemoryHabits(
+            _habits(launch, options),
+            files={"projector_bytes": projectors} if projectors else {},
+            assumptions=tuple(_left_open(launch, options)),
+        )
+
+    def options_for(self, habits: Mapping[str, object]) -> dict[str, object]:
+        """Cache types, batch and layers by llama-server's names."""
+        options = {OPTION_OF[habit]: value for habit, value in habits.items() if habit in OPTION_OF}
+        return options | ({"flash_attn": "on" if habits["flash"] else "off"} if "flash" in habits else {})
+
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why llama-server ended."""
         return judge(log, exit_code, LLAMACPP)
@@ -300,3 +322,51 @@ def _defaults(launch: Launch, options: LlamaCppOptions) -> LlamaCppOptions:
     if options.n_gpu_layers is None and launch.gpus:
         chosen["n_gpu_layers"] = ALL_LAYERS
     return options.model_copy(update=chosen)
+
+
+def _habits(launch: Launch, options: LlamaCppOptions) -> LlamaOptions:
+    """Without users llama-server takes four slots that share one cache."""
+    slots = launch.users or AUTO_SLOTS
+    unified = launch.users is None or bool(options.kv_unified)
+    context = launch.context or 0
+    return LlamaOptions(
+        context=context if unified else context * slots,
+        slots=slots,
+        batch=options.batch_size or 2048,
+        ubatch=options.ubatch_size or 512,
+        key_type=options.cache_type_k or "f16",
+        value_type=options.cache_type_v or "f16",
+        flash=options.flash_attn != "off",
+        gpu_layers=options.n_gpu_layers if launch.gpus else 0,
+        split=_split(options, len(launch.gpus)),
+        unified=unified,
+        cache_on_gpu=options.kv_offload is not False,
+        whole_window=options.swa_full,
+        expert_layers_on_host=options.n_cpu_moe or 0,
+        outputs=None if options.embeddings or options.reranking else slots,
+        lends_weights=bool(launch.gpus),
+    )
+
+
+def _split(options: LlamaCppOptions, gpus: int) -> tuple[float, ...]:
+    if options.split_mode == "none" and gpus > 1:
+        main = options.main_gpu or 0
+        return tuple(1.0 if gpu == main else 0.0 for gpu in range(gpus))
+    return options.tensor_split
+
+
+def _left_open(launch: Launch, options: LlamaCppOptions) -> Iterator[str]:
+    if launch.context is None:
+        yield "No context is set: it is taken as the model was trained. Set one to need less."
+    if launch.users is None:
+        yield f"No users are set: the engine takes {AUTO_SLOTS} slots that share one cache."
+    if options.split_mode in ("row", "tensor") and len(launch.gpus) > 1:
+        yield f"Split by {options.split_mode}: counted as if split by layers, which may shift memory between the GPUs."
+    if _values_of(options.extra_args, "--model-draft", "-md", "--spec-draft-model"):
+        yield "The draft model among the extra arguments is not counted."
+
+
+def _values_of(arguments: Sequence[str], *flags: str) -> tuple[str, ...]:
+    """What follows these flags among the extra arguments."""
+    apart = [word for argument in arguments for word in argument.split("=", 1)]
+    return tuple(value for flag, value in pairwise(apart) if flag in flags)

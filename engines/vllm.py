@@ -1,6 +1,6 @@
 """vLLM: safetensors models on GPUs, for many users at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -10,11 +10,17 @@ from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
 from engines.diagnosis import judge
+from engines.habits import MemoryHabits, ServeOptions
 from engines.symptoms import VLLM
 
 TEMPLATES = PurePosixPath("/vllm-workspace/examples")
 CACHE = "/tmp/cache"  # noqa: S108 - the container's own tmpfs
 GIB = 1024**3
+SEQUENCES, BATCHED_TOKENS, BLOCK = 256, 8192, 16
+OPTION_OF = {
+    "fraction": "gpu_memory_utilization", "cache_type": "kv_cache_dtype", "batched_tokens": "max_num_batched_tokens",
+    "eager": "enforce_eager", "tensor": "tensor_parallel_size",
+}  # fmt: skip
 
 Gpus = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -295,6 +301,15 @@ class Vllm(Engine):
         )
         return spec.model_copy(update={"argv": (*_managed(launch, options, spec.port), *options.extra_args)})
 
+    def memory(self, launch: Launch) -> MemoryHabits:
+        """vLLM fills its share of each GPU: weights first, then what a full batch takes, the rest is cache."""
+        options = VllmOptions.model_validate(launch.options, context={"gpus": len(launch.gpus)})
+        return MemoryHabits(_habits(launch, options), assumptions=tuple(_left_open(launch, options)))
+
+    def options_for(self, habits: Mapping[str, object]) -> dict[str, object]:
+        """Share, cache type, batch, graphs and split by vLLM's names."""
+        return {OPTION_OF[habit]: value for habit, value in habits.items() if habit in OPTION_OF}
+
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why vLLM ended."""
         return judge(log, exit_code, VLLM)
@@ -351,3 +366,38 @@ def _for_cpu(options: VllmOptions) -> dict[str, str]:
     if options.cpu_kv_cache_gib is None:
         return {}
     return {"VLLM_CPU_KVCACHE_SPACE": str(options.cpu_kv_cache_gib)}
+
+
+def _habits(launch: Launch, options: VllmOptions) -> ServeOptions:
+    pipeline = options.pipeline_parallel_size or 1
+    cache = options.kv_cache_memory_bytes if launch.gpus else (options.cpu_kv_cache_gib or 0) * GIB
+    context = launch.context or 0
+    batched = options.max_num_batched_tokens or BATCHED_TOKENS
+    return ServeOptions(
+        engine="vllm",
+        context=context,
+        users=options.max_num_seqs or launch.users or SEQUENCES,
+        tensor=options.tensor_parallel_size or max(1, len(launch.gpus) // pipeline),
+        pipeline=pipeline,
+        fraction=options.gpu_memory_utilization,
+        cache_type=options.kv_cache_dtype or "auto",
+        block=options.block_size or BLOCK,
+        batched_tokens=max(batched, context) if options.enable_chunked_prefill is False else batched,
+        eager=options.enforce_eager,
+        loras=(options.max_loras or 1) if options.enable_lora else 0,
+        lora_rank=options.max_lora_rank or 16,
+        cache_bytes=cache or 0,
+    )
+
+
+def _left_open(launch: Launch, options: VllmOptions) -> Iterator[str]:
+    if launch.context is None:
+        yield "No context is set: one request may be as long as the model was trained for. Set one to need less."
+    if launch.users is None and options.max_num_seqs is None:
+        yield f"No users are set: the engine takes up to {SEQUENCES} requests at once."
+    if options.cpu_offload_gb:
+        yield f"The {options.cpu_offload_gb:g} GiB of weights kept in host memory are still counted on the GPU."
+    if options.quantization is not None:
+        yield f"Weights are counted as the files hold them, whatever {options.quantization} makes of them at the start."
+    if options.extra_args:
+        yield "Extra arguments are not looked into: some of them need memory."

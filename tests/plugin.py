@@ -14,6 +14,7 @@ os.environ.update(
     CORTEX_HOST_NAME="test",
     DATABASE_URL="postgresql://nobody@127.0.0.1:1/cortex",
     BROKER_URL="redis://127.0.0.1:1/0",
+    CORTEX_HUB_URL="http://127.0.0.1:1",
 )
 (SCRATCH / "models").mkdir()
 

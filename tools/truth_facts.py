@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cortex.calculator.llamacpp_options import LlamaOptions
-from cortex.calculator.serving import ServeOptions
 from cortex.calculator.shape import Layer, Mla, Recurrence, Shape
 from cortex.calculator.weights import plain_weights
+from engines.habits import LlamaOptions, ServeOptions
 
 Facts = Mapping[str, object]
 GIB = 1 << 30

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cortex.calculator.llamacpp import cache_bytes, plan, state_bytes
-from cortex.calculator.llamacpp_options import LlamaOptions, place
+from cortex.calculator.llamacpp_options import place
 from cortex.calculator.memory import OVERHEAD, Card, activation_bytes, graph_bytes
-from cortex.calculator.serving import ServeOptions, concurrency, kinds_of, pool_of, tokens_held
+from cortex.calculator.serving import concurrency, kinds_of, pool_of, tokens_held
 from cortex.calculator.shape import Shape
 from cortex.calculator.weights import tiled_experts
+from engines.habits import LlamaOptions, ServeOptions
 from tools.truth_facts import (
     UNPROVEN,
     MissingFact,

@@ -4,23 +4,13 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import Field, RootModel
 
+from cortex.api.bodies import Answer, Body
+from cortex.api.estimate_shapes import EstimateAnswer
 from cortex.catalog.definition import Definition
 
 State = Literal["pending", "done", "failed", "overtaken"]
-
-
-class Answer(BaseModel):
-    """Something read from a row."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True)
-
-
-class Body(BaseModel):
-    """Something that was sent: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SeatAnswer(Answer):
@@ -126,6 +116,7 @@ class PlanAnswer(Answer):
     changes: list[FieldChange]
     restarts: bool = Field(description="Whether running containers would be replaced.")
     turn: int = Field(description="The turn this was compared with; 0 when the model is new. Send it as If-Match.")
+    estimate: EstimateAnswer = Field(description="What it would take, and whether that is free.")
 
 
 class ModelOrPlan(RootModel[ModelAnswer | PlanAnswer]):

@@ -2,7 +2,19 @@
 
 from django.urls import path, re_path, register_converter
 
-from cortex.api.views import attempts, engines, health, hosts, keys, logs, models, orders, pages, problem_pages
+from cortex.api.views import (
+    attempts,
+    engines,
+    estimates,
+    health,
+    hosts,
+    keys,
+    logs,
+    models,
+    orders,
+    pages,
+    problem_pages,
+)
 
 
 class NameConverter:
@@ -29,6 +41,8 @@ urlpatterns = [
     path("models/<name:name>/orders", orders.ModelOrders.as_view(), name="orders"),
     path("models/<name:name>/attempts", attempts.Attempts.as_view(), name="attempts"),
     path("models/<name:name>/logs", logs.Logs.as_view(), name="logs"),
+    path("estimates", estimates.Estimates.as_view(), name="estimates"),
+    path("estimates/stack", estimates.Stacks.as_view(), name="estimate-stack"),
     path("engines", engines.Engines.as_view(), name="engines"),
     path("engines/<name:name>/schema", engines.EngineSchema.as_view(), name="engine"),
     path("hosts", hosts.Hosts.as_view(), name="hosts"),

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
-from cortex.calculator.llamacpp_options import LlamaOptions
 from cortex.calculator.memory import Card, Estimate, cache_budget, estimate, fixed_terms
-from cortex.calculator.serving import ServeOptions, request_bytes
+from cortex.calculator.serving import request_bytes
 from cortex.calculator.shape import Shape
+from engines.habits import LlamaOptions, ServeOptions
 
 Options = LlamaOptions | ServeOptions
 STEP = 256  # contexts are offered in multiples of this
@@ -31,9 +31,9 @@ class Change:
 
 
 def wanted(options: Options, context: int, users: int) -> Options:
-    """The options with ``context`` tokens for each of ``users`` at once."""
+    """The options with ``context`` tokens for each of ``users`` at once; for all together where they share a cache."""
     if isinstance(options, LlamaOptions):
-        return replace(options, context=context * users, slots=users)
+        return replace(options, context=context if options.unified else context * users, slots=users)
     return replace(options, context=context, users=users)
 
 

@@ -9,8 +9,9 @@ from cortex.calculator.arguments import Flag, read_flags, switched_off, switched
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_options import HOST, LlamaOptions, Placement, keeps_cache, place
+from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
 from cortex.calculator.shape import Layer, Shape
+from engines.habits import LlamaOptions
 
 GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4

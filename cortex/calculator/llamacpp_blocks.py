@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import LlamaOptions, Placement, keeps_cache
+from cortex.calculator.llamacpp_options import Placement, keeps_cache
 from cortex.calculator.shape import Layer, Shape
+from engines.habits import LlamaOptions
 
 F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(

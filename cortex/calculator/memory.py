@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
-from cortex.calculator.llamacpp_options import LlamaOptions
-from cortex.calculator.serving import ServeOptions, concurrency, request_bytes, tokens_held
+from cortex.calculator.serving import concurrency, request_bytes, tokens_held
 from cortex.calculator.shape import Shape
 from cortex.calculator.weights import lora_bytes, rank_weights
+from engines.habits import LlamaOptions, ServeOptions
 
 MIB, GIB = 1 << 20, 1 << 30
 DEFAULT_PROMPT_CACHE = 8192 * MIB

@@ -7,47 +7,10 @@ from typing import Literal
 
 from cortex.calculator.arguments import Flag, human_number, read_flags, switched_on
 from cortex.calculator.shape import Layer, Shape
+from engines.habits import ServeOptions
 
-CACHE_BYTES = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "half": 2.0, "float32": 4.0}
 STATE_PAGES = 2  # pages of recurrent state a request holds: the running one and the last kept for its prefix
 SPARSE_MLA_BYTES = 656
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """Options of an engine that takes a share of each card and fills it.
-
-    ``context`` is tokens per request (0: as trained), ``users`` requests at once, ``fraction`` of the card's total
-    (vLLM, TGI) or of what is free (SGLang). ``draft_layers`` are attention layers of EAGLE or MTP heads,
-    ``draft_tokens`` what they guess ahead. ``language_only`` skips image and audio towers.
-    """
-
-    engine: Literal["vllm", "sglang", "tgi"] = "vllm"
-    context: int = 0
-    users: int = 256
-    tensor: int = 1
-    pipeline: int = 1
-    experts_apart: bool = False
-    fraction: float = 0.9
-    cache_type: str = "auto"
-    block: int = 16
-    batched_tokens: int = 8192
-    eager: bool = False
-    loras: int = 0
-    lora_rank: int = 16
-    draft_layers: int = 0
-    draft_tokens: int = 0
-    language_only: bool = False
-    weight_bytes: int = 0
-    cache_bytes: int = 0
-
-    def length(self, shape: Shape) -> int:
-        return self.context or shape.context
-
-    @property
-    def cache_width(self) -> float:
-        """Bytes of one cached value."""
-        return 1.0 if self.cache_type.startswith(("fp8", "int8")) else CACHE_BYTES.get(self.cache_type, 2.0)
 
 
 @dataclass(frozen=True, slots=True)

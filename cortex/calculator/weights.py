@@ -1,7 +1,7 @@
 """Bytes of weights on each rank of an engine that splits layers over cards."""
 
-from cortex.calculator.serving import ServeOptions
 from cortex.calculator.shape import Layer, LayerWeights, Shape
+from engines.habits import ServeOptions
 
 TILE_WIDE, TILE = 256, 128
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -51,23 +53,38 @@ def refuse_format(engine_name: str, found: Found) -> None:
 def locate(path: str, *, below: Path | None = None) -> Found:
     """The weights at `path`, which may be a GGUF, any part of a multi-part one, or a folder. Raises UnreadableModel."""
     folder = (below or settings.ENV.cortex_models).resolve()
+    with readable(path):
+        target = point(path, below=folder)
+        return _safetensors(target, folder) if target.is_dir() else _gguf(target, folder)
+
+
+def point(path: str, *, below: Path | None = None) -> Path:
+    """The GGUF or the folder of weights that `path` means; what is in it was not read. Raises UnreadableModel."""
+    folder = (below or settings.ENV.cortex_models).resolve()
     target = folder / path
     if not target.resolve().is_relative_to(folder):
         raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
-    try:
+    with readable(path):
         return _at(target, folder)
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Files that Cortex may not read are said to be so. Raises UnreadableModel."""
+    try:
+        yield
     except PermissionError as error:
-        remedy = f"Let everybody read the models, on their host: chmod -R a+rX {folder}"
+        remedy = f"Let everybody read the models, on their host: chmod -R a+rX {settings.ENV.cortex_models.resolve()}"
         raise UnreadableModel(path, "the files' owner does not let Cortex read them.", remedy) from error
 
 
-def _at(target: Path, folder: Path) -> Found:
+def _at(target: Path, folder: Path) -> Path:
     if not target.exists():
         raise _unusable(target, folder)
     if target.is_dir():
-        return _in_folder(target, folder)
+        return target if (target / "config.json").exists() else _only_gguf(target, folder)
     if target.suffix == ".gguf":
-        return _gguf(target, folder)
+        return target
     raise _unusable(target, folder)
 
 
@@ -79,12 +96,10 @@ def available() -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in (*files, *folders))
 
 
-def _in_folder(target: Path, folder: Path) -> Found:
-    if (target / "config.json").exists():
-        return _safetensors(target, folder)
+def _only_gguf(target: Path, folder: Path) -> Path:
     ggufs = [p for p in sorted(target.glob("*.gguf")) if not (m := PART.search(p.name)) or int(m[1]) == 1]
     if len(ggufs) == 1:
-        return _gguf(ggufs[0], folder)
+        return ggufs[0]
     why = "it holds neither a config.json nor a GGUF." if not ggufs else f"it holds {len(ggufs)} models."
     remedy = f"Name one of: {', '.join(p.name for p in ggufs)}." if ggufs else "Name a folder or file with weights."
     raise UnreadableModel(str(target.relative_to(folder)) or ".", why, remedy)

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from cortex.cli import access, applying, chatting, doctor, login, looking, models
+from cortex.cli import access, applying, chatting, doctor, estimating, login, looking, models
 from cortex.cli.failures import Exit, Failure
 from cortex.cli.rest import Rest
 
 EPILOG = """\
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 timeout, 5 refused.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 timeout, 5 refused or does not fit.
 
 Environment: CORTEX_URL, CORTEX_TOKEN, CORTEX_GATEWAY, NO_COLOR. `cortex login` keeps the first three in a file.
 """
@@ -50,5 +50,5 @@ def connect(
     ctx.call_on_close(ctx.obj.close)
 
 
-for room in (models, applying, looking, chatting, doctor, access):
+for room in (models, applying, estimating, looking, chatting, doctor, access):
     room.add_to(app)

@@ -241,6 +241,8 @@ class Attempt(models.Model):
     `turn` is the model's when it began; `confirmed_turn` the latest for which its container is still right.
     Bytes are of image and weights on their way (`done` of `total`). `ending` says why we ended it, before we
     do; `failing` whether that counts as a failure. `progress` is the last evidence of life while it starts.
+    `estimated` is what it was expected to take: likely bytes by term for each of its `cards` and its `host`, and a
+    `note` where nobody could tell.
     """
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="attempts")
@@ -257,6 +259,7 @@ class Attempt(models.Model):
     ending = models.TextField(blank=True, default="")
     failing = models.BooleanField(default=False)
     progress = models.CharField(max_length=200, blank=True, default="")
+    estimated = models.JSONField(default=dict, blank=True)
     progress_at = models.DateTimeField(null=True)
     queued_at = models.DateTimeField()
     fetching_at = models.DateTimeField(null=True)
@@ -286,6 +289,35 @@ class Attempt(models.Model):
         if getattr(self, field) is None:
             setattr(self, field, at or clock.now())
             self.save(update_fields=[field])
+
+
+class Measurement(models.Model):
+    """What one start took, in bytes: `terms` as its engine's log names them, `devices` as NVML saw its cards.
+
+    `estimated` is what had been foretold, per card and term. It outlives its attempt: the next estimate of the
+    same weights with the same engine's image on as many cards of this name is corrected by it.
+    """
+
+    attempt = models.OneToOneField(Attempt, null=True, on_delete=models.SET_NULL, related_name="measurement")
+    model_name = models.CharField(max_length=63)
+    repository = models.CharField(max_length=200, blank=True, default="")
+    path = models.CharField(max_length=500, blank=True, default="")
+    engine = models.CharField(max_length=32)
+    image = models.CharField(max_length=300)
+    card = models.CharField(max_length=100, blank=True, default="")
+    gpus = models.PositiveSmallIntegerField()
+    estimated = models.JSONField(default=list)
+    terms = models.JSONField(default=dict)
+    tokens = models.PositiveBigIntegerField(null=True)
+    devices = models.JSONField(default=list)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-at"]
+        indexes = [models.Index(fields=["engine", "repository", "path"], name="measurement_by_weights")]
+
+    def __str__(self) -> str:
+        return f"{self.model_name} on {self.gpus} x {self.card or 'CPU'}"
 
 
 class Seat(models.Model):

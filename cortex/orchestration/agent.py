@@ -17,6 +17,7 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
+from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
 from cortex.orchestration.shipping import Shipper
@@ -53,6 +54,7 @@ class Agent:
             (self._relist, RELIST_EVERY),
             (self._due, BRIEFLY),
             (self._fetch, BRIEFLY),
+            (self._measure, SAMPLE_EVERY),
         ]
         if settings.ENV.cortex_samples_gpus:
             rounds.append((self._sample, SAMPLE_EVERY))
@@ -89,6 +91,9 @@ class Agent:
         hosts.sample(self._here, seen)
         if not seen.cards:  # a host without cards rarely gets one
             self._stop.wait(WITHOUT_CARDS)
+
+    def _measure(self) -> None:
+        measure(self._here)
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""

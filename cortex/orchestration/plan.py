@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from cortex.catalog import files
+from cortex.catalog.definition import describe
 from cortex.catalog.models import Model
 from cortex.fleet.models import Replica
+from cortex.orchestration import needs
 from cortex.runtime import hub
 from engines import engine
 from engines.contract import MODELS, ContainerSpec, Launch, ModelFiles
@@ -50,8 +52,7 @@ def on_cards(replica: Replica) -> bool:
 
 def image(replica: Replica, *, gpus: bool) -> str:
     """The image its container is to run, before anything else is known of it."""
-    own = settings.IMAGES.get(replica.model.engine, "")
-    return replica.model.image or own or engine(replica.model.engine).image_for(gpus=gpus)
+    return needs.image(describe(replica.model), gpus=gpus)
 
 
 def wanted(replica: Replica, found: files.Found, gpus: tuple[str, ...]) -> Wanted:

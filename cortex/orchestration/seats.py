@@ -7,8 +7,10 @@ from django.db import transaction
 from django.db.models import F
 
 from cortex import placement
+from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu, Host, Replica, Seat
 from cortex.fleet.states import Observed
+from cortex.orchestration import needs
 
 NOT_YET = (Observed.ABSENT, Observed.FETCHING)
 
@@ -22,28 +24,35 @@ class Busy(Exception):
 
 
 def need(replica: Replica, size: int) -> placement.Need:
-    """What it asks of cards; `size` in bytes."""
-    return placement.Need(bytes=size, gpus=replica.model.gpus)
+    """What it asks of cards: as estimated, per card; of its weights of `size` bytes where nobody can tell."""
+    return needs.asked(replica.model, replica.host, size).need
 
 
-def cards(of: Iterable[Gpu]) -> list[placement.Card]:
-    """Cards as they are: what is promised, and what NVML sees beyond that."""
+def cards(of: Iterable[Gpu], apart_from: Model | None = None) -> list[placement.Card]:
+    """Cards as they are: what is promised, and what NVML sees beyond that.
+
+    Seats of the model `apart_from` count as free: they are given back before it is started anew.
+    """
     gpus = list(of)
     held: dict[str, dict[str, int]] = defaultdict(dict)
     alive: dict[str, int] = defaultdict(int)
+    back: dict[str, int] = defaultdict(int)
     for seat in Seat.objects.filter(gpu__in=gpus).select_related("replica__model"):
-        held[seat.gpu_id][str(seat.replica)] = seat.bytes
+        if seat.replica.model == apart_from:
+            back[seat.gpu_id] += seat.bytes
+        else:
+            held[seat.gpu_id][str(seat.replica)] = seat.bytes
         alive[seat.gpu_id] += 0 if seat.replica.observed in NOT_YET else seat.bytes
-    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid]) for gpu in gpus]
+    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid], back[gpu.uuid]) for gpu in gpus]
 
 
-def _card(gpu: Gpu, held: dict[str, int], alive: int) -> placement.Card:
+def _card(gpu: Gpu, held: dict[str, int], alive: int, back: int) -> placement.Card:
     foreign = max(0, gpu.used - alive)
     return placement.Card(
         uuid=gpu.uuid,
         name=gpu.name,
         total=gpu.total,
-        free=max(0, gpu.total - gpu.reserved - foreign),
+        free=max(0, gpu.total - (gpu.reserved - back) - foreign),
         missing=gpu.missing,
         foreign=foreign,
         pids=tuple(gpu.pids),
@@ -53,14 +62,15 @@ def _card(gpu: Gpu, held: dict[str, int], alive: int) -> placement.Card:
 
 def take(replica: Replica, size: int) -> tuple[str, ...]:
     """Reserve memory on this host's cards, once, in one transaction; the cards' UUIDs. Raises NoSeat."""
+    wish = need(replica, size)
     with transaction.atomic():
         gpus = _locked(replica)
-        wish = need(replica, size)
         held = list(replica.seats.select_related("gpu").order_by("gpu__index"))
         if held and _still_right(held, wish):
             return tuple(seat.gpu_id for seat in held)
         _give_back(held)
-        answer = placement.place(wish, cards(_locked(replica) if held else gpus))
+        in_order = sorted(_locked(replica) if held else gpus, key=lambda gpu: gpu.index)
+        answer = placement.place(wish, cards(in_order))
         if isinstance(answer, placement.NoRoom):
             raise NoSeat(str(answer))
         for uuid, share in answer.by_card.items():
@@ -72,7 +82,13 @@ def take(replica: Replica, size: int) -> tuple[str, ...]:
 def _still_right(held: list[Seat], wish: placement.Need) -> bool:
     if any(seat.gpu.missing for seat in held) or wish.gpus not in (None, len(held)):
         return False
-    return sum(seat.bytes for seat in held) >= wish.bytes
+    count = len(held)
+    if wish.shares and count not in wish.shares:
+        return False
+    shares = [wish.share(count, place) for place in range(count)]
+    return all(
+        seat.bytes >= max(share, wish.claim(seat.gpu.total, share)) for seat, share in zip(held, shares, strict=True)
+    )
 
 
 def launch(replica: Replica) -> None:
@@ -120,12 +136,12 @@ def _locked(replica: Replica) -> list[Gpu]:
     return list(Gpu.objects.select_for_update().filter(host=replica.host).order_by("uuid"))
 
 
-def hosts(of: Iterable[Host], faults: dict[int, str]) -> list[placement.Host]:
+def hosts(of: Iterable[Host], faults: dict[int, str], apart_from: Model | None = None) -> list[placement.Host]:
     """Hosts as placement sees them; `faults` says by id why nothing may go to one."""
     return [
         placement.Host(
             name=host.name,
-            cards=cards(host.gpus.all()),
+            cards=cards(host.gpus.all(), apart_from),
             fault=faults.get(host.id, ""),
             memory=host.memory,
             load=host.replicas.count(),

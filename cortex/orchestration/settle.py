@@ -80,7 +80,7 @@ def _may_move(replica: Replica) -> bool:
 
 def _place(replica: Replica) -> None:
     hosts = list(Host.objects.all())
-    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, _faults(hosts)))
+    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts)))
     if isinstance(answer, placement.Choice):
         replica.host = next(host for host in hosts if host.name == answer.host)
         replica.save(update_fields=["host"])
@@ -99,14 +99,15 @@ def _size(replica: Replica) -> int:
     return found.size if found else 0
 
 
-def _faults(hosts: list[Host]) -> dict[int, str]:
+def faults(hosts: list[Host]) -> dict[int, str]:
+    """Why nothing may go to some of these hosts, by their ids."""
     answering = set(Host.objects.answering().values_list("id", flat=True))
-    faults = {}
+    found = {}
     for host in hosts:
         if host.id not in answering:
-            faults[host.id] = f"Host {host} has not been heard of lately. See that its agent and worker run."
+            found[host.id] = f"Host {host} has not been heard of lately. See that its agent and worker run."
         elif host.cordoned:
-            faults[host.id] = f"Host {host} is cordoned."
+            found[host.id] = f"Host {host} is cordoned."
         elif host.condition:
-            faults[host.id] = f"Host {host}: {host.condition}"
-    return faults
+            found[host.id] = f"Host {host}: {host.condition}"
+    return found

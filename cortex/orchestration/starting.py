@@ -8,7 +8,7 @@ from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog.definition import Refusal
 from cortex.fleet.models import Attempt, Host, Install, Overtaken, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import attempts, plan, seats
+from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work, is_of
@@ -55,7 +55,7 @@ def _launch(work: Work) -> bool:
         return _fetch(work, attempt, f"image {image}" if found else f"{replica.model.repository} from the hub")
     seats.launch(replica)
     wanted = plan.wanted(replica, found, gpus)
-    _note(attempt, wanted)
+    _note(attempt, wanted, needs.told(replica, wanted.size, len(gpus)))
     return _run(work, attempt, _create(work, attempt, wanted.spec))
 
 
@@ -90,12 +90,12 @@ def _run(work: Work, attempt: Attempt, container_id: str) -> bool:
     return True
 
 
-def _note(attempt: Attempt, wanted: plan.Wanted) -> None:
+def _note(attempt: Attempt, wanted: plan.Wanted, estimated: dict[str, object]) -> None:
     attempt.spec = wanted.spec.model_dump(mode="json")
     attempt.fingerprint = wanted.spec.fingerprint()
-    attempt.image, attempt.bytes_to_load = wanted.spec.image, wanted.size
+    attempt.image, attempt.bytes_to_load, attempt.estimated = wanted.spec.image, wanted.size, estimated
     with effect("note spec"):
-        attempt.save(update_fields=["spec", "fingerprint", "image", "bytes_to_load"])
+        attempt.save(update_fields=["spec", "fingerprint", "image", "bytes_to_load", "estimated"])
 
 
 def _create(work: Work, attempt: Attempt, spec: ContainerSpec) -> str:

@@ -12,6 +12,7 @@ urlpatterns = [
     path("logout", entrance.sign_out, name="logout"),
     path("define", editing.define, name="define"),
     path("define/engine", editing.engine_part, name="engine-part"),
+    path("define/estimate", editing.estimate, name="estimate"),
     path("models/<str:name>", detail.model, name="model"),
     path("models/<str:name>/edit", editing.edit, name="edit"),
     path("models/<str:name>/log", log.lines, name="log"),

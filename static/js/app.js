@@ -7,3 +7,4 @@ import "./toasts.js";
 import "./keyboard.js";
 import "./log-view.js";
 import "./chat-box.js";
+import "./estimate-panel.js";

@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cortex.calculator.calibration import calibrated, read_log
-from cortex.calculator.llamacpp_options import LlamaOptions
 from cortex.calculator.memory import Card, Estimate, estimate
-from cortex.calculator.serving import ServeOptions
+from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import published
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -7,9 +7,9 @@ import pytest
 from cortex.calculator.gguf import GgufHeader, Value
 from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.llamacpp import plan
-from cortex.calculator.llamacpp_options import LlamaOptions
-from cortex.calculator.serving import ServeOptions, request_bytes
+from cortex.calculator.serving import request_bytes
 from cortex.calculator.unreadable import UnreadableModel
+from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import header_of, published
 from tools.plans.record import models
 

@@ -7,9 +7,10 @@ import pytest
 
 from cortex.calculator.hf_shape import read_folder, read_repository
 from cortex.calculator.ranges import RemoteFile, absent
-from cortex.calculator.serving import ServeOptions, token_bytes, tokens_held
+from cortex.calculator.serving import token_bytes, tokens_held
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
+from engines.habits import ServeOptions
 
 GIB = 1 << 30
 LLAMA = {

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cortex.calculator.llamacpp import options_from, plan
-from cortex.calculator.llamacpp_options import HOST, LlamaOptions, place
+from cortex.calculator.llamacpp_options import HOST, place
+from engines.habits import LlamaOptions
 from tests.calculator.shapes import published
 from tools.truth import Judge, row_name
 from tools.truth_rows import Prediction
@@ -50,7 +51,6 @@ def test_compute_buffers_are_what_llama_cpp_plans(judged: list[tuple[str, Predic
         if each.predicted < 0.95 * each.measured - 1 and each.measured > 16
     )
     assert not under - UNMODELLED, under
-
 
 
 def test_layers_are_shared_out_by_the_split() -> None:

@@ -14,11 +14,11 @@ from cortex.calculator.answers import (
     most_users,
     stack_plan,
 )
-from cortex.calculator.llamacpp_options import LlamaOptions
 from cortex.calculator.memory import Card, Estimate, Need, estimate
-from cortex.calculator.serving import ServeOptions, options_from, pool_of, request_bytes, tokens_held
+from cortex.calculator.serving import options_from, pool_of, request_bytes, tokens_held
 from cortex.calculator.shape import LayerWeights
 from cortex.calculator.weights import rank_weights
+from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import published
 
 GIB = 1 << 30
@@ -115,7 +115,6 @@ def test_a_larger_budget_never_holds_fewer_tokens(name: str, budget: int, more: 
     shape = published()[name]
     options = ServeOptions(context=8192)
     assert tokens_held(shape, options, budget) <= tokens_held(shape, options, budget + more)
-
 
 
 def test_vllm_pages_of_a_hybrid_grow_to_its_state() -> None:

@@ -9,8 +9,8 @@ from statistics import median
 
 from cortex.calculator.gguf import read_set
 from cortex.calculator.gguf_shape import shape_of
-from cortex.calculator.llamacpp_options import LlamaOptions
 from cortex.calculator.memory import Card, estimate
+from engines.habits import LlamaOptions
 from tools.plans.record import models
 from tools.plans.sparse import write_sparse
 

@@ -8,7 +8,7 @@ from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cortex.api import answers, reading, shapes
+from cortex.api import answers, estimates, reading, shapes
 from cortex.catalog.definition import describe
 from cortex.catalog.models import Desired, Model
 from cortex.orchestration.orders import NoSuchModel
@@ -54,7 +54,8 @@ def _try(name: str, order: Write) -> shapes.PlanAnswer:
         was = Model.objects.declared().filter(name=name).first()
         before = describe(was).model_dump(mode="json") if was else {}
         model, created = order()
-        after = describe(model).model_dump(mode="json")
+        definition = describe(model)
+        after = definition.model_dump(mode="json")
         transaction.set_rollback(True)
     changes = [
         shapes.FieldChange(field=key, before=before.get(key), after=value)
@@ -68,4 +69,5 @@ def _try(name: str, order: Write) -> shapes.PlanAnswer:
         changes=changes,
         restarts=runs_on and bool(REPLACES & {change.field for change in changes}),
         turn=was.turn if was else 0,
+        estimate=estimates.softly(definition, was),
     )

@@ -11,7 +11,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from cortex.catalog.models import Model
 from cortex.fleet.models import Attempt
-from cortex.ui import story
+from cortex.ui import measured, story
 from cortex.ui.answers import by_htmx, live
 from cortex.ui.gate import signed_in
 from cortex.ui.rows import Row, rows
@@ -37,6 +37,7 @@ def _context(row: Row) -> dict[str, Any]:
     return {
         "row": row,
         "attempt": attempt,
+        "beside": measured.beside(row.model, attempt),
         "steps": story.steps(attempt) if attempt else [],
         "past": past.order_by("-queued_at")[:LATEST],
         "orders": row.model.orders.all()[:LATEST],

@@ -3,10 +3,12 @@
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST
 
 from cortex.catalog.definition import Refusal
 from cortex.catalog.models import Model
 from cortex.orchestration import orders
+from cortex.ui import panel as panels
 from cortex.ui.draft import Draft, of
 from cortex.ui.gate import changes_models, person
 
@@ -46,6 +48,15 @@ def engine_part(request: HttpRequest) -> HttpResponseBase:
     response = render(request, "ui/parts/engine.html", {"draft": draft.fitting()})
     response["HX-Reswap"] = "outerHTML"  # a radio that people touched ignores what a morph says of it
     return response
+
+
+@changes_models
+@require_POST
+def estimate(request: HttpRequest) -> HttpResponse:
+    """The panel of what is written so far; the revision is echoed, so that stale answers are known."""
+    panel = panels.of(Draft(request.POST.dict()).definition())
+    revision = request.POST.get("revision", "")[:20]
+    return render(request, "ui/parts/estimate.html", {"panel": panel, "revision": revision})
 
 
 def _save(request: HttpRequest, draft: Draft, *, turn: int | None) -> HttpResponse:

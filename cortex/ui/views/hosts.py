@@ -1,6 +1,5 @@
 """Hosts and their cards: what is there, who holds it, what is free."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.db.models import Prefetch
@@ -10,21 +9,10 @@ from django.http.response import HttpResponseBase
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Seat
 from cortex.ui.answers import live
+from cortex.ui.bars import Segment, placed
 from cortex.ui.gate import signed_in
 
-WIDTH = 1000
 HUES = 6
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A part of a card's memory: `x` and `width` in thousandths of it."""
-
-    label: str
-    kind: str
-    bytes: int
-    x: float
-    width: float
 
 
 @dataclass(frozen=True)
@@ -66,14 +54,4 @@ def segments(gpu: Gpu) -> list[Segment]:
     promised = sum(size for _, _, size in parts)
     parts.append(("used by others", "foreign", max(0, gpu.used - promised)))
     parts.append(("free", "free", max(0, gpu.total - max(promised, gpu.used))))
-    return list(_placed(parts, gpu.total))
-
-
-def _placed(parts: list[tuple[str, str, int]], total: int) -> Iterator[Segment]:
-    x = 0.0
-    for label, kind, size in parts:
-        if not size:
-            continue
-        width = WIDTH * size / total
-        yield Segment(label, kind, size, round(x, 1), round(width, 1))
-        x += width
+    return placed(parts, gpu.total)

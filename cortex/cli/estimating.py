@@ -1,0 +1,135 @@
+"""`cortex estimate`: what a model takes, before anything starts."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from cortex.cli import documents, output
+from cortex.cli.failures import Exit, Failure
+from cortex.cli.output import Format, Output
+
+WORDS = {"fits": "fits", "tight": "tight", "does_not_fit": "does not fit", "unknown": "unknown"}
+COLOURS = {"fits": "green", "tight": "yellow", "does_not_fit": "red", "unknown": "yellow"}
+MARKS = {"fits": "✓", "tight": "!", "does_not_fit": "✗", "unknown": "?"}
+File = Annotated[str, typer.Option("-f", "--file", help="Definitions in YAML or JSON instead; - is stdin.")]
+Stack = Annotated[str, typer.Option("--stack", help="A file of definitions to put on one set of cards together.")]
+
+
+def estimate(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A model.")] = "",
+    file: File = "",
+    stack: Stack = "",
+    output_format: Output = Format.TABLE,
+) -> None:
+    """Say what a model takes per card, and whether that is free: exit code 5 when it does not fit."""
+    if sum(map(bool, (name, file, stack))) != 1:
+        raise Failure("What is to be estimated?", next="Name a model, or a file: -f or --stack.", code=Exit.USAGE)
+    if stack:
+        bad = _stack(ctx, stack, output_format)
+    else:
+        asked = [{"model": name}] if name else [{"definition": each} for each in documents.read(file)]
+        bad = _estimates(ctx, asked, output_format)
+    if bad:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(estimate)
+
+
+def _estimates(ctx: typer.Context, asked: list[dict[str, Any]], output_format: Format) -> bool:
+    found = [{"name": _name(each), **ctx.obj.post("estimates", each)} for each in asked]
+    if output_format is Format.TABLE:
+        for each in found:
+            _show(each)
+    else:
+        output.show_list(found, {}, output_format)
+    return any(each["verdict"] == "does_not_fit" for each in found)
+
+
+def _name(asked: dict[str, Any]) -> str:
+    return str(asked.get("model") or asked["definition"]["name"])
+
+
+def _show(found: Any) -> None:
+    verdict = found["verdict"]
+    output.facts({
+        "Model": found["name"],
+        "Verdict": Text(f"{MARKS[verdict]} {WORDS[verdict]}", style=COLOURS[verdict]),
+        "Reason": found["reason"],
+        "Next": found["remedy"],
+        "Longest": _tokens(found["longest_context"]),
+        "Most users": found["most_users"],
+        "Cache holds": _tokens(found["yields"] and found["yields"]["tokens"]),
+        "Disk": found["disk"] and output.size(found["disk"]),
+        "Corrected by": found["corrected_by"] and f"the start of {found['corrected_by']}",
+    })  # fmt: skip
+    rows = list(_rows(found))
+    if rows:
+        typer.echo()
+        output.show_list(rows, COLUMNS, Format.TABLE)
+    for change in found["changes"]:
+        typer.echo(f"  It fits if: {change['title']}  {_patch(change['patch'])}")
+    for each in found["assumptions"]:
+        typer.echo(f"  Note: {each}")
+
+
+COLUMNS: output.Columns = {
+    "ON": lambda row: row["on"],
+    "TERM": lambda row: row["name"],
+    "LOW": lambda row: output.size(row["low"]),
+    "LIKELY": lambda row: output.size(row["likely"]),
+    "HIGH": lambda row: output.size(row["high"]),
+    "WHY": lambda row: row["reason"],
+}
+
+
+def _rows(found: Any) -> Iterator[dict[str, Any]]:
+    """Terms of the cards that it would take, else of the first it was reckoned for; then the host's."""
+    held = [card for card in found["cards"] if card["need"]]
+    for card in [card for card in held if card["chosen"]] or held[:1]:
+        where = f"{card['name'] or 'GPU'} {card['gpu'][:12]}"
+        yield from ({"on": where, **term} for term in card["need"]["terms"])
+        yield {"on": where, "name": "all", "reason": card["reason"], **_sums(card["need"])}
+    if found["host"]:
+        yield {"on": "host", "name": "all", "reason": "the host's own memory", **_sums(found["host"])}
+
+
+def _sums(need: Any) -> dict[str, int]:
+    return {word: need[word] for word in ("low", "likely", "high")}
+
+
+def _stack(ctx: typer.Context, file: str, output_format: Format) -> bool:
+    found = ctx.obj.post("estimates/stack", {"definitions": documents.read(file)})
+    if output_format is not Format.TABLE:
+        output.show_data(found, output_format)
+        return bool(found["refused"])
+    columns: output.Columns = {
+        "MODEL": lambda s: s["name"],
+        "GPU": lambda s: s["gpu"][:12],
+        "TAKES": lambda s: output.size(s["bytes"]),
+        "SHARE": lambda s: f"{s['fraction']:.0%}",
+        "SAVES": lambda s: output.size(s["freed"]),
+        "CHANGE": lambda s: _patch(s["patch"]),
+    }
+    output.show_list(found["shares"], columns, Format.TABLE)
+    for card in found["cards"]:
+        typer.echo(f"  {card['name'] or 'GPU'} {card['gpu'][:12]}: {output.size(card['left'])} stay free")
+    typer.echo(f"  All take {output.size(found['total'])}, {output.size(found['freed'])} less than now.")
+    for name in found["refused"]:
+        typer.echo(f"  No room for {name}.")
+    return bool(found["refused"])
+
+
+def _patch(patch: Any) -> str:
+    """A merge patch in one line."""
+    options = patch.get("options", {})
+    rest = {key: value for key, value in patch.items() if key != "options"}
+    return " ".join(f"{key}={value}" for key, value in {**rest, **options}.items())
+
+
+def _tokens(count: int | None) -> str:
+    return "" if count is None else f"{count:,} tokens"

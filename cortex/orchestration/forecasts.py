@@ -1,0 +1,50 @@
+"""What the doors tell of a definition before it runs: the same numbers as placement's, with reasons and fixes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cortex import placement
+from cortex.catalog.definition import Definition
+from cortex.catalog.estimates import Read, Unknown, ask, read_shape
+from cortex.catalog.forecast import Forecast, forecast
+from cortex.catalog.models import Model
+from cortex.fleet.models import Host
+from cortex.orchestration import needs, seats, settle
+
+
+def of(definition: Definition, instead_of: Model | None = None, read: Read = read_shape) -> Forecast:
+    """On the host where placement would put it now; what `instead_of` holds counts as free. Raises Refusal."""
+    rows = list(Host.objects.prefetch_related("gpus"))
+    hosts = seats.hosts(rows, settle.faults(rows), instead_of)
+    chosen = _host(definition, hosts, read)
+    found = on(definition, replace(chosen, fault=""), read)
+    return replace(found, assumptions=(chosen.fault, *found.assumptions)) if chosen.fault else found
+
+
+def on(definition: Definition, host: placement.Host, read: Read = read_shape) -> Forecast:
+    """On this host, real or imagined. Raises Refusal."""
+    names = {card.name for card in host.cards if not card.missing}
+    return forecast(definition, host, needs.past(definition, names), read)
+
+
+def largest() -> placement.Host:
+    """The host with the most GPU memory, for plans of several models."""
+    hosts = seats.hosts(Host.objects.prefetch_related("gpus"), {})
+    return max(hosts, key=lambda host: sum(card.total for card in host.cards), default=placement.Host(""))
+
+
+def _host(definition: Definition, hosts: Sequence[placement.Host], read: Read) -> placement.Host:
+    """Where it would go; while it cannot go anywhere, the host with the most free memory."""
+    if not hosts:
+        return placement.Host("", memory=0)
+    most = max(len([card for card in host.cards if not card.missing]) for host in hosts)
+    emptiest = max(hosts, key=lambda host: (not host.fault, sum(card.free for card in host.cards), host.memory))
+    if len(hosts) == 1:
+        return emptiest
+    try:
+        answer = placement.choose(ask(definition, most, read=read).need, hosts)
+    except Unknown:
+        return emptiest
+    if isinstance(answer, placement.NoRoom):
+        return emptiest
+    return next(host for host in hosts if host.name == answer.host)

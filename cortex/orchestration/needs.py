@@ -1,0 +1,67 @@
+"""What replicas need, estimated and corrected by what earlier starts took."""
+
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db.models import Count, QuerySet
+
+from cortex.calculator.calibration import Measured
+from cortex.catalog import estimates
+from cortex.catalog.definition import Definition, Refusal, describe
+from cortex.catalog.estimates import Asked, Past
+from cortex.catalog.models import Model
+from cortex.fleet.models import Gpu, Host, Measurement, Replica
+from engines import engine
+
+LATEST = 50
+
+
+def asked(model: Model, host: Host | None, size: int) -> Asked:
+    """What placement is asked for, on this host or any. Never fails: what is not known falls back on the weights.
+
+    Only what is on this machine is read, so that it may be called inside a transaction.
+    """
+    definition = describe(model)
+    gpus = Gpu.objects.filter(missing=False)
+    gpus = gpus.filter(host=host) if host else gpus
+    counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
+    try:
+        names = set(gpus.values_list("name", flat=True))
+        return estimates.ask(definition, max(counts, default=0), past(definition, names), estimates.read_near)
+    except (estimates.Unknown, Refusal) as why:
+        return estimates.ask_blindly(definition, size, str(why))
+
+
+def told(replica: Replica, size: int, gpus: int) -> dict[str, object]:
+    """What an attempt on so many cards is expected to take, to be kept with it."""
+    found = asked(replica.model, replica.host, size)
+    if gpus not in found.plans:
+        return {"note": found.fallback or f"Nobody estimated it on {gpus} GPUs."}
+    plan = found.plans[gpus]
+    return {"cards": estimates.terms_of(plan), "host": {term.name: term.likely for term in plan.estimate.host.terms}}
+
+
+def image(definition: Definition, *, gpus: bool) -> str:
+    """The image its containers run."""
+    own = settings.IMAGES.get(definition.engine, "")
+    return definition.image or own or engine(definition.engine).image_for(gpus=gpus)
+
+
+def past(definition: Definition, cards: Iterable[str]) -> list[Past]:
+    """Earlier starts of the same weights, engine and image on such cards, the latest first; none on mixed cards."""
+    names = set(cards)
+    if len(names) != 1:
+        return []
+    rows = history(definition).filter(card=names.pop(), image=image(definition, gpus=True))
+    return [_past(row) for row in rows[:LATEST]]
+
+
+def history(definition: Definition) -> QuerySet[Measurement]:
+    """All that was measured of the same weights with the same engine, the latest first."""
+    source = definition.source
+    return Measurement.objects.filter(engine=definition.engine, repository=source.repository, path=source.path)
+
+
+def _past(row: Measurement) -> Past:
+    measured = Measured(row.terms, row.tokens, tuple(row.devices))
+    return Past(row.card, row.gpus, measured, row.estimated, f"{row.at:%Y-%m-%d %H:%M} UTC")

@@ -1,0 +1,126 @@
+"""The panel beside the form: what the definition takes as it is written, per card, and what would make it fit."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cortex.calculator.memory import Term
+from cortex.catalog.definition import Definition, Refusal, parse
+from cortex.catalog.forecast import CardForecast, Fix, Forecast
+from cortex.catalog.models import Model
+from cortex.orchestration import forecasts
+from cortex.ui import fields
+from cortex.ui.bars import WIDTH, Segment, placed
+
+UNNAMED = "unnamed"
+MOST_BARS = 8
+GROUPS = {
+    "weights": ("weights", "Weights"), "kv_cache": ("cache", "Cache"), "state": ("cache", "Cache"),
+    "compute": ("compute", "Compute"), "activation": ("compute", "Compute"), "cuda_graphs": ("compute", "Compute"),
+}  # fmt: skip
+REST = ("overhead", "Overhead")
+LOOKS = {
+    "fits": ("serving", "check-circle", "Fits"),
+    "tight": ("draining", "alert", "Tight"),
+    "does_not_fit": ("failing", "alert", "Does not fit"),
+    "unknown": ("unknown", "question", "Unknown"),
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """A verdict as it is shown: tone, icon and word, never colour alone."""
+
+    state: str
+    icon: str
+    word: str
+
+
+def look(verdict: str) -> Look:
+    return Look(*LOOKS[verdict])
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One card: what others hold, what the model would hold, what stays free. `limit` is where the card ends."""
+
+    forecast: CardForecast
+    look: Look
+    segments: list[Segment]
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class Button:
+    """A fix that fills the form: `fills` is JSON of field names and their values."""
+
+    title: str
+    fills: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What the template draws. `trouble` is what keeps a definition from being estimated."""
+
+    look: Look
+    forecast: Forecast | None
+    bars: list[Bar]
+    buttons: list[Button]
+    trouble: str = ""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Of the fullest card it would take, else of the host."""
+        held = [each.need for each in self.forecast.cards if each.need] if self.forecast else []
+        host = self.forecast.host if self.forecast else None
+        need = max(held, key=lambda each: each.likely, default=host)
+        return need.terms if need else ()
+
+
+def of(data: Mapping[str, Any]) -> Panel:
+    """The panel of a definition as it is written, finished or not."""
+    try:
+        definition = parse({**data, "name": data.get("name") or UNNAMED})
+        model = Model.objects.declared().filter(name=definition.name).first()
+        found = forecasts.of(definition, model)
+    except Refusal as refusal:
+        words = " ".join(f"{problem.detail} {problem.remedy}".strip() for problem in refusal.problems)
+        return Panel(look("unknown"), None, [], [], words or refusal.title)
+    return drawn(definition, found)
+
+
+def drawn(definition: Definition, found: Forecast) -> Panel:
+    """A forecast with its bars and buttons."""
+    shown = sorted(found.cards, key=lambda each: (not each.chosen, each.need is None))[:MOST_BARS]
+    bars = [_bar(each) for each in found.cards if each in shown]
+    return Panel(look(found.verdict), found, bars, [_button(definition, fix) for fix in found.fixes])
+
+
+def _bar(of: CardForecast) -> Bar:
+    parts = list(_parts(of))
+    taken = sum(size for _, _, size in parts)
+    width = max(of.card.total, taken, 1)
+    parts.append(("free", "free", of.card.total - taken))
+    limit = round(WIDTH * of.card.total / width, 1) if taken > of.card.total else None
+    return Bar(of, look(of.verdict), placed(parts, width), limit)
+
+
+def _parts(of: CardForecast) -> Iterator[tuple[str, str, int]]:
+    yield "held by others", "foreign", of.card.total - of.card.free
+    sums: dict[tuple[str, str], int] = defaultdict(int)
+    for term in of.need.terms if of.need else ():
+        sums[GROUPS.get(term.name, REST)] += term.likely
+    beyond = of.claim - (of.need.likely if of.need else 0)
+    if beyond > 0:
+        sums["cache", "Cache"] += beyond  # what an engine that fills its share makes of the rest
+    for kind, label in ("weights", "Weights"), ("cache", "Cache"), ("compute", "Compute"), REST:
+        yield label, kind, sums[kind, label]
+
+
+def _button(definition: Definition, fix: Fix) -> Button:
+    """The patch as the fields of the form spell it."""
+    plain = {name: fields.write(value) for name, value in fix.patch.items() if name != "options"}
+    options = {f"options.{name}": fields.write(value) for name, value in fix.patch.get("options", {}).items()}
+    return Button(fix.title, json.dumps({**plain, **options}))
