@@ -6,18 +6,25 @@ from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
 from engines import all_engines
 from tools import made_model
+from tools.plans.record import models as published
+from tools.plans.sparse import write_sparse
 
 GPUS = 4
 GPU_BYTES = 48 << 30
+# True headers over holes: a few megabytes on disk, and everything that is to be estimated is real.
+SPARSE = ("llama-3.1-8b", "qwen3-30b-a3b", "gemma-3-27b", "gpt-oss-120b", "deepseek-v3")
 LINES = ("pretend engine: reading the model", "pretend engine: warming up", "pretend engine: listening")
 
 
 def prepare(home: Path, port: int) -> None:
     """The imaginary host in `home`, its engines answering on `port`. What is there already stays."""
     models = home / "models"
-    for name, layers in (("tiny-chat", 2), ("small-chat", 4)):
-        if not (models / f"{name}.gguf").exists():
-            made_model.write(models, made_model.Shape(layers=layers), name=name)
+    if not (models / "tiny-chat.gguf").exists():
+        made_model.write(models, made_model.Shape(layers=2), name="tiny-chat")
+    for model in published():
+        path = models / f"{model.name}.gguf"
+        if model.name in SPARSE and not path.exists():
+            write_sparse(path, model.family, model.header(), model.layout)
     if not (models / "tiny-safetensors").exists():
         made_model.write_safetensors(models / "tiny-safetensors")
     world = World(home / "pretend.json")

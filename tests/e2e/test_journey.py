@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -13,6 +14,13 @@ from tests.e2e.conftest import ROOT, Cortex, eventually
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 SCREENSHOTS = ROOT / "docs" / "screenshots"
+
+
+SERVED: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("llama", "llama-3.1-8b.gguf", "llama.cpp", {"context": "16384", "users": "4"}),
+    ("gpt-oss", "gpt-oss-120b.gguf", "llama.cpp", {"context": "32768", "gpus": "2"}),
+    ("tiny", "tiny-safetensors", "vLLM", {}),
+]
 
 
 @pytest.fixture
@@ -66,13 +74,24 @@ def test_from_the_setup_link_to_a_streamed_answer_on_real_docker(page: Page, cor
 def test_a_tour_of_pretend_mode(page: Page, pretend: Cortex, keep: Path) -> None:
     pages.set_up(page, pretend.manage("setup_link"), "ada", "a long and good password")
     expect(page.get_by_text("Pretend mode")).to_be_visible()
-    for name, path, engine in (("tiny", "tiny-chat.gguf", "llama.cpp"), ("large", "tiny-safetensors", "vLLM")):
-        pages.define(page, name, path, engine=engine, gpus="1")
+    for name, path, engine, sizes in SERVED:
+        pages.define(page, name, path, engine=engine, **sizes)
         expect(pages.state(page)).to_contain_text("Serving")
+    pages.define(page, "deepseek", "deepseek-v3.gguf", users="4")
+    expect(page.get_by_text("It needs").first).to_be_visible()
+    page.screenshot(path=keep / "too-large.png")
+    page.goto("/models/llama")
     expect(pages.ask(page, "Who are you?")).to_contain_text("pretend")
     page.goto("/")
-    expect(pages.row(page, "tiny")).to_contain_text("Serving")
+    expect(pages.row(page, "llama")).to_contain_text("Serving")
     page.screenshot(path=keep / "models.png")
+    page.goto("/define")
+    page.get_by_label("Name", exact=True).fill("gemma")
+    page.get_by_label("File or folder").fill("gemma-3-27b.gguf")
+    page.get_by_role("textbox", name="Context", exact=True).fill("131072")
+    page.get_by_role("textbox", name="Users", exact=True).fill("16")
+    expect(page.locator("estimate-panel")).to_contain_text("GiB")
+    page.screenshot(path=keep / "estimate.png", full_page=True)
     page.goto("/hosts")
     expect(page.get_by_text("Imaginary L40S").first).to_be_visible()
     page.screenshot(path=keep / "hosts.png")
