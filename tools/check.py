@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from tools import compose_plugin, docker_engine, engine_image
+from tools import compose_plugin, docker_engine, engine_image, stand_ins
 from tools.debian import ensure_packages
 from tools.phase import phase
 
@@ -45,12 +45,13 @@ def test(words: list[str], *, unit: bool, slow: bool) -> int:
 
 
 def prepare() -> None:
-    """Docker Engine, compose, the engine image and a browser: what is missing is installed or built."""
+    """Docker Engine, compose, a browser, the images: what is missing is installed, pulled or built."""
     docker_engine.ensure(gpu_stand_in=True)
     compose_plugin.ensure()
     with phase("Browser") as it:
         ensure_packages(it, {"chromium": "chromium"})
     engine_image.ensure_llamacpp()
+    stand_ins.ensure()
 
 
 def pytest(*words: str) -> int:

@@ -73,8 +73,15 @@ def _parts(measured: tuple[str, object], planned: DevicePlan) -> list[Answer]:
     if not isinstance(values, dict):
         return []
     return [
-        Prediction(where + part, getattr(planned, part) / MIB, float(values[part])) for part in PARTS if part in values
+        Prediction(where + part, _as_printed(getattr(planned, part), values[part]), float(values[part]))
+        for part in PARTS
+        if part in values
     ]
+
+
+def _as_printed(size: int, measured: object) -> float:
+    """MiB, cut to whole ones where the row has llama.cpp's own rounding."""
+    return float(size // MIB) if isinstance(measured, int) else size / MIB
 
 
 def row_name(row: Mapping[str, object]) -> str:

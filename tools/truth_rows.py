@@ -39,8 +39,8 @@ class Prediction:
 
     @property
     def error(self) -> float:
-        """Relative to what was measured; negative is under."""
-        return (self.predicted - self.measured) / abs(self.measured) if self.measured else 0.0
+        """Relative to what was measured, or to one unit where that is nothing; negative is under."""
+        return (self.predicted - self.measured) / (abs(self.measured) or 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.core.exceptions import RequestDataTooBig
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions
@@ -42,6 +44,7 @@ KINDS = {
     "not_acceptable": Kind(406, "No such format.", "Accept application/json."),
     "conflict": Kind(409, "It clashes with what is there.", "Do what `errors` says, and send it again."),
     "changed_meanwhile": Kind(412, "It has changed meanwhile.", "Read it again, then repeat the change."),
+    "too_large": Kind(413, "The body is too large.", "Send less; no definition needs that much."),
     "wrong_media_type": Kind(415, "The body's type is not taken.", "Send application/json."),
     "internal": Kind(500, "Cortex failed.", "Try again; if it stays, report it with the request_id and the web log."),
     "database_unreachable": Kind(
@@ -90,8 +93,18 @@ def _wrong(error: Exception, context: dict[str, Any]) -> Wrong:
 
 
 def _refusal(error: Refusal, view: APIView) -> Wrong:
-    detail = " ".join(f"{problem.detail} {problem.remedy}".strip() for problem in error.problems)
+    detail = " ".join(_sentence(problem) for problem in error.problems)
     return Wrong(BY_STATUS.get(error.status, "invalid"), detail or error.title, error.title, error.problems)
+
+
+def _sentence(problem: Problem) -> str:
+    """For those who read only `detail`: where it is wrong comes first."""
+    place = f"{problem.pointer}: " if problem.pointer else ""
+    return f"{place}{problem.detail} {problem.remedy}".strip()
+
+
+def _too_large(error: Exception, view: APIView) -> Wrong:
+    return Wrong("too_large", f"REST takes bodies of at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
 
 
 def _database(error: Exception, view: APIView) -> Wrong:
@@ -131,6 +144,7 @@ EXPLANATIONS: list[tuple[type[Exception], Explain]] = [
     (exceptions.NotAcceptable, _told("not_acceptable")),
     (exceptions.UnsupportedMediaType, _told("wrong_media_type")),
     (exceptions.ParseError, _told("malformed")),
+    (RequestDataTooBig, _too_large),
     (DataError, lambda error, view: Wrong("invalid", "A value cannot be stored: text must not hold a NUL character.")),
     (OperationalError, _database),
     (InterfaceError, _database),

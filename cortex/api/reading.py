@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 
@@ -16,7 +17,19 @@ YES = {"1", "true", "yes", "on", ""}
 NO = {"0", "false", "no", "off"}
 
 
-class MergePatchParser(JSONParser):
+class JsonParser(JSONParser):
+    """JSON; nesting deeper than the reader's stack is the sender's mistake."""
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError:
+            raise ParseError("The body is nested too deeply.") from None
+
+
+class MergePatchParser(JsonParser):
     """RFC 7396."""
 
     media_type = "application/merge-patch+json"

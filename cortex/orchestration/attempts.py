@@ -23,7 +23,9 @@ def current(replica: Replica) -> Attempt | None:
 def begin(replica: Replica, image: str) -> Attempt:
     """The open attempt of this turn, made when there is none. Raises Overtaken when the replica is somewhere else."""
     with transaction.atomic():
-        ours = Replica.objects.select_for_update().filter(id=replica.id, turn=replica.turn, host=replica.host)
+        ours = Replica.objects.select_for_update(no_key=True).filter(
+            id=replica.id, turn=replica.turn, host=replica.host
+        )
         if not ours.exists():
             raise Overtaken(f"{replica} has moved on.")
         attempt = current(replica)
@@ -49,7 +51,7 @@ def end(
 ) -> None:
     """Close it, once; a failure counts towards the replica's backoff in the same transaction."""
     with transaction.atomic():
-        fresh = Replica.objects.select_for_update().get(id=replica.id)
+        fresh = Replica.objects.select_for_update(no_key=True).get(id=replica.id)
         if not Attempt.objects.filter(id=attempt.id, ended_at=None).exists():
             return
         attempt.ended_at = clock.now()

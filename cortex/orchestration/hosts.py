@@ -14,8 +14,12 @@ from cortex.runtime.gpus import Gpus
 log = logging.getLogger(__name__)
 
 
+class NameTaken(Exception):
+    """Two machines go by one host name: only the first of them may act."""
+
+
 def register(here: Here) -> bool:
-    """Write what the host is and that it lives. False when we may not act: it is mute, or its name is another's."""
+    """Write what the host is and that it lives; whether its container engine answers. Raises NameTaken."""
     values: dict[str, object] = {"seen_at": clock.now(), "condition": ""}
     host = Host.objects.get(id=here.host.id)
     try:
@@ -24,10 +28,9 @@ def register(here: Here) -> bool:
         values["condition"] = f"Its container engine does not answer: {fault}"
     else:
         if _is_taken(host, facts.name):
-            log.error("host name %s belongs to %s; this is %s", host, host.machine, facts.name)
             two = f"Two machines call themselves {host}: {host.machine} and {facts.name}. Name one differently."
             Host.objects.filter(id=host.id).update(condition=two)
-            return False
+            raise NameTaken(two)
         values |= {"cores": facts.cores, "memory": facts.memory, "version": facts.version, "machine": facts.name}
     Host.objects.filter(id=host.id).update(**values)
     return not values["condition"]

@@ -36,10 +36,15 @@ class Seen:
 def look(runtime: Runtime, replica: Replica, attempt: Attempt | None) -> Seen:
     """Inspect and probe. Silence of the host is UNKNOWN, which nobody acts upon."""
     try:
-        container = runtime.inspect(replica.container_name)
+        container = runtime.inspect(replica.container_name) or _renamed(runtime, replica)
     except Unreachable as fault:
         return unknown(replica, fault)
     return judge(replica, attempt, container, ask(runtime, container, attempt))
+
+
+def _renamed(runtime: Runtime, replica: Replica) -> Container | None:
+    """Somebody may have renamed our container: it is ours all the same, and found by its label."""
+    return next((found for found in runtime.find() if is_of(found, replica)), None)
 
 
 def unknown(replica: Replica, fault: Unreachable) -> Seen:
@@ -60,8 +65,21 @@ def judge(replica: Replica, attempt: Attempt | None, container: Container | None
     if not is_of(container, replica):
         foreign = f"A container that is not ours bears the name {container.name}. Remove it by hand."
         return Seen(Observed.ABSENT, foreign)
-    if attempt is None or container.labels.get(Label.ATTEMPT) != str(attempt.number):
-        return Seen(Observed.STOPPING, "A container of an earlier attempt is left.", container, unclaimed=True)
+    unclaimed = _why_unclaimed(replica, attempt, container)
+    if attempt is None or unclaimed:
+        return Seen(Observed.STOPPING, unclaimed, container, unclaimed=True)
+    return _claimed(replica, attempt, container, health)
+
+
+def _why_unclaimed(replica: Replica, attempt: Attempt | None, container: Container) -> str:
+    """Why no open attempt is about this container of ours; empty when one is."""
+    if container.name != replica.container_name:
+        return "Somebody renamed its container."
+    is_open = attempt is not None and container.labels.get(Label.ATTEMPT) == str(attempt.number)
+    return "" if is_open else "A container of an earlier attempt is left."
+
+
+def _claimed(replica: Replica, attempt: Attempt, container: Container, health: Health | None) -> Seen:
     match container.state:
         case State.EXITED:
             ended = f"It ended with exit status {container.exit_code}."

@@ -120,7 +120,7 @@ def free(replica: Replica) -> None:
     """Give the memory back. Only for a replica whose container was seen gone, and that nobody has taken up since."""
     with transaction.atomic():
         seen = Replica.objects.filter(id=replica.id, turn=replica.turn, observed=Observed.ABSENT)
-        if not seen.select_for_update().exists():
+        if not seen.select_for_update(no_key=True).exists():
             return
         list(Gpu.objects.select_for_update().filter(seats__replica=replica).order_by("uuid"))
         _give_back(replica.seats.all())

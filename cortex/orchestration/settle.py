@@ -53,7 +53,7 @@ def _rows(model: Model) -> list[Replica]:
     count = 0 if model.removed_at else model.replicas
     have = set(model.replica_set.values_list("slot", flat=True))
     Replica.objects.bulk_create(Replica(model=model, slot=slot) for slot in range(count) if slot not in have)
-    rows = Replica.objects.filter(model=model).select_for_update(of=("self",)).order_by("slot")
+    rows = Replica.objects.filter(model=model).select_for_update(of=("self",), no_key=True).order_by("slot")
     return list(rows.select_related("model", "host"))
 
 

@@ -11,13 +11,12 @@ from cortex.fleet.states import Observed
 from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.orchestration.observe import Seen
-from cortex.orchestration.work import Work, is_of, replica_of
+from cortex.orchestration.work import Work, is_of
 from cortex.runtime.contract import Container, Label, NameTaken, NoGpuRuntime, NotFound, RuntimeFault, Unreachable
 from engines.contract import ContainerSpec
 
 RETRY_HOST = timedelta(seconds=30)
 RETRY_ROOM = timedelta(seconds=5)
-LEFT_GRACE = 10.0
 
 
 def start(work: Work, seen: Seen) -> bool:
@@ -101,7 +100,6 @@ def _note(attempt: Attempt, wanted: plan.Wanted, estimated: dict[str, object]) -
 
 def _create(work: Work, attempt: Attempt, spec: ContainerSpec) -> str:
     replica = work.replica
-    _clear_renamed(work)
     labels = {
         Label.INSTALL: Install.identity(),
         Label.REPLICA: replica.id.hex,
@@ -124,16 +122,6 @@ def _keep_id(attempt: Attempt, container_id: str) -> None:
     with effect("note container"):
         attempt.save(update_fields=["container_id"])
         attempt.stamp("created_at")
-
-
-def _clear_renamed(work: Work) -> None:
-    """Somebody may have renamed our container: it is ours all the same, and there is to be one."""
-    for container in work.runtime.find():
-        if replica_of(container) == work.replica.id and container.name != work.replica.container_name:
-            with effect("stop"):
-                work.runtime.stop(container.id, LEFT_GRACE)
-            with effect("remove"):
-                work.runtime.remove(container.id)
 
 
 def _adopt(work: Work) -> str:

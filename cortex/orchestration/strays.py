@@ -21,7 +21,8 @@ SHARE = 0.2
 
 def look_over(here: Here, containers: list[Container]) -> None:
     """List the strays of this host, forget those that are none, and remove those whose grace is over."""
-    unclaimed = {container.id: container for container in containers if not _is_claimed(container, here.host)}
+    claims = set(Replica.objects.filter(host=here.host).values_list("id", flat=True))
+    unclaimed = {container.id: container for container in containers if replica_of(container) not in claims}
     known = {stray.container_id: stray for stray in Stray.objects.filter(host=here.host)}
     for id in known.keys() - unclaimed.keys():
         known.pop(id).delete()
@@ -35,7 +36,7 @@ def look_over(here: Here, containers: list[Container]) -> None:
 
 
 def _is_claimed(container: Container, host: Host) -> bool:
-    """A row is the claim. Another install's container is none of our business at all."""
+    """A row is the claim. Another install's container is none of our business at all; find() shows none."""
     if container.labels.get(Label.INSTALL) != Install.identity():
         return True
     replica = replica_of(container)

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import connection
 
 from cortex.fleet import clock
-from cortex.fleet.models import Attempt, Host, Replica
+from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts, strays
 from cortex.orchestration.observe import ask, judge, unknown
@@ -81,8 +81,12 @@ def _unsettled(here: Here, replicas: list[Replica], containers: list[Container])
     with ThreadPoolExecutor(AT_ONCE, "probe") as pool:
         healths = list(pool.map(probe, found))
     now = clock.now()
-    both = zip(found, healths, strict=True)
-    return [item[0].id for item, health in both if not _is_settled(item, health, now)]
+    seated = set(Seat.objects.filter(replica__host=here.host).values_list("replica_id", flat=True))
+    return [
+        item[0].id
+        for item, health in zip(found, healths, strict=True)
+        if not _is_settled(item, health, now) or (item[0].observed == Observed.ABSENT and item[0].id in seated)
+    ]
 
 
 def _is_settled(item: Found, health: Health | None, now: datetime) -> bool:
@@ -97,5 +101,6 @@ def _is_settled(item: Found, health: Health | None, now: datetime) -> bool:
     if seen.observed is Observed.ABSENT and container is None and attempt is None:
         held = replica.gave_up or (replica.retry_at is not None and replica.retry_at > now)
         return held or not replica.wanted
-    serves = seen.observed is Observed.READY and health is Health.READY
+    confirmed = attempt is not None and attempt.confirmed_turn == replica.turn
+    serves = seen.observed is Observed.READY and health is Health.READY and confirmed
     return serves and replica.wanted and not replica.failures and replica.draining_at is None

@@ -93,9 +93,9 @@ def test_a_remote_file_is_read_in_ranges_of_its_beginning(tiny: Path) -> None:
 def test_a_vocabulary_of_half_a_million_is_passed_in_under_a_second(tmp_path: Path) -> None:
     words = [f"word{number}" for number in range(262_144)]
     path = write_sparse(tmp_path / "big.gguf", "tiny", {"tokenizer.ggml.tokens": words, "merges": words}, LAYOUT)
-    start = time.perf_counter()
+    start = time.process_time()
     assert read_header(path).metadata["merges"] == Skipped(262_144)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_all_parts_of_a_set_are_found_from_any_part(tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ def test_absurd_headers_are_refused_at_once_and_cheaply(tmp_path: Path, content:
     path = tmp_path / "absurd.gguf"
     path.write_bytes(content)
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     refused(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
 
@@ -205,9 +205,9 @@ def test_an_endless_vocabulary_is_refused_at_once(tmp_path: Path) -> None:
     path.write_bytes(opening(0, 1, text("a") + struct.pack("<IIQ", 9, 8, 1 << 21)))
     with path.open("r+b") as file:
         file.truncate(1 << 40)
-    start = time.perf_counter()
+    start = time.process_time()
     refused(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_noise_in_a_header_never_escapes_as_another_error(tiny: Path) -> None:
@@ -228,3 +228,9 @@ def test_noise_in_a_header_never_escapes_as_another_error(tiny: Path) -> None:
 def test_a_source_that_answers_too_little_is_an_error() -> None:
     with pytest.raises(UnreadableModel, match="fewer bytes"):
         read_parts("far.gguf", lambda name: RemoteFile(name, 1 << 30, lambda _offset, _length: b"GGU"))
+
+
+def test_a_version_from_before_2023_09_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "old.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<III", 1, 0, 0) + b"\x00" * 64)
+    assert "version 1" in refused(path).why

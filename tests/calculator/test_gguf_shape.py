@@ -103,7 +103,7 @@ def test_nonsense_in_a_key_is_an_error_or_a_shape_at_once(name: str, value: Valu
     for key in header.metadata:
         if not key.startswith(header.architecture):
             continue
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             shape = shape_of(changed(header, **{key.split(".", 1)[1].replace(".", "__"): value}))
         except UnreadableModel:
@@ -111,4 +111,4 @@ def test_nonsense_in_a_key_is_an_error_or_a_shape_at_once(name: str, value: Valu
         planned = plan(shape, LlamaOptions(context=1024), 1)
         assert planned.host.total + planned.devices[0].total > 0
         assert request_bytes(shape, ServeOptions(), 1024) >= 0
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1

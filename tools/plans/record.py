@@ -15,7 +15,8 @@ from tools.plans.layouts import Model
 from tools.plans.sparse import write_sparse
 from tools.plans.sparse_models import sparse_models
 
-FIRST_PORT = 50151
+FIRST_PORT, TRIES = 50151, 4
+NO_TABLE = "its log has no table of memory"
 ROW = re.compile(r"\|\s+- (?P<name>\S+).*?=\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)\)? [+|]")
 HOST = re.compile(r"\|\s+- (?P<name>\S+)\s+\|\s+\d+ =\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)")
 BUILD = re.compile(r"^version: (.+)$", re.MULTILINE)
@@ -63,7 +64,16 @@ def servers(folder: Path, count: int) -> Iterator[list[str]]:
 
 
 def plan(folder: Path, gguf: Path, args: list[str], devices: list[str]) -> dict[str, object] | str:
-    """One row, or why llama.cpp made no plan."""
+    """One row, or why llama.cpp made no plan. Its log may lose a line on a busy machine: then it is asked again."""
+    answer: dict[str, object] | str = ""
+    for _ in range(TRIES):
+        answer = ask(folder, gguf, args, devices)
+        if answer != NO_TABLE:
+            break
+    return answer
+
+
+def ask(folder: Path, gguf: Path, args: list[str], devices: list[str]) -> dict[str, object] | str:
     command = [
         str(folder / "llama-fit-params"),
         "-m",
@@ -82,7 +92,7 @@ def plan(folder: Path, gguf: Path, args: list[str], devices: list[str]) -> dict[
     hosts = [match.groupdict() for match in HOST.finditer(text)]
     if len(rows) != len(devices):
         errors = [line for line in text.splitlines() if " E " in line or "error" in line]
-        return errors[0] if errors else f"exit code {run.returncode}"
+        return errors[0] if errors else NO_TABLE
     parts = ("model", "context", "compute")
     return {
         "gguf": gguf.name,

@@ -5,7 +5,6 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import status
-from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -46,7 +45,7 @@ class Models(APIView):
 class OneModel(APIView):
     """One model, by name."""
 
-    parser_classes = [JSONParser, reading.MergePatchParser]
+    parser_classes = [reading.JsonParser, reading.MergePatchParser]
 
     @extend_schema(operation_id="show_model", responses=documented.answers({200: shapes.ModelAnswer}, 404))
     def get(self, request: Request, name: str) -> Response:

@@ -1,0 +1,49 @@
+"""How long one estimate takes, for every recorded model: milliseconds of CPU, and against reading the file's header."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from cortex.calculator.gguf import read_set
+from cortex.calculator.gguf_shape import shape_of
+from cortex.calculator.memory import Card, estimate
+from engines.habits import LlamaOptions
+from tools.plans.record import models
+from tools.plans.sparse import write_sparse
+
+CARDS = [Card(80 << 30)] * 2
+OPTIONS = LlamaOptions(context=32768, slots=4)
+ROUNDS = 5
+
+
+def main() -> None:
+    """Prints the median and the worst model."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models():
+            path = write_sparse(Path(folder) / f"{model.name}.gguf", model.family, model.header(), model.layout)
+            shape = shape_of(read_set(path))
+            estimated, read = partial(estimate, shape, OPTIONS, CARDS), partial(read_set, path)
+            rows.append((cost(estimated), cost(read), model.name))
+    spent = sorted(rows)
+    print(f"{len(rows)} models, {ROUNDS} rounds each, CPU milliseconds (the least of its rounds for each model)")
+    print(f"estimate: median {median(row[0] for row in rows):.2f}, worst {spent[-1][0]:.2f} ({spent[-1][2]})")
+    print(f"header:   median {median(row[1] for row in rows):.2f}")
+    print(f"estimate / header: median {median(row[0] / row[1] for row in rows):.2f}")
+
+
+def cost(work: Callable[[], object]) -> float:
+    """Milliseconds of CPU, the least of several rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times) * 1000
+
+
+if __name__ == "__main__":
+    main()
