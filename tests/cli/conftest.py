@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from cortex.access.models import Person
 from cortex.cli.main import app
-from tests.api.conftest import poked, tiny  # noqa: F401 - fixtures of the same world
+from tests.api.conftest import as_bob, as_charlie, poked, tiny  # noqa: F401 - fixtures of the same world
 from tests.conftest import key_of
 
 Run = Callable[..., Result]
