@@ -50,6 +50,13 @@ class Environment(BaseSettings):
             raise ValueError("CORTEX_IMAGES must look like engine=image,engine=image")
         return pairs
 
+    @field_validator("broker_url")
+    @classmethod
+    def _is_a_redis_url(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://")):
+            raise ValueError("BROKER_URL must begin with redis:// or rediss://")
+        return url
+
     @field_validator("database_url")
     @classmethod
     def _is_a_postgres_uri(cls, url: str) -> str:

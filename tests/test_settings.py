@@ -19,6 +19,13 @@ def test_a_database_url_that_is_none_is_refused_by_name(monkeypatch: pytest.Monk
         Environment()
 
 
+@pytest.mark.parametrize("url", ["amqp://somewhere", "somewhere"])
+def test_a_broker_url_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("BROKER_URL", url)
+    with pytest.raises(ValidationError, match="BROKER_URL must begin with redis://"):
+        Environment()
+
+
 def test_images_must_name_their_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CORTEX_IMAGES", "some/image:1")
     with pytest.raises(ValidationError, match="engine=image"):

@@ -13,14 +13,14 @@ def main() -> int:
 
     up = commands.add_parser("up", help="run everything here, until Ctrl-C; models go on running")
     up.add_argument("--pretend", action="store_true", help="imaginary containers and four imaginary GPUs")
-    up.add_argument("--web", type=int, default=8000, metavar="PORT", help="port of the UI and REST (8000)")
-    up.add_argument("--gateway", type=int, default=8001, metavar="PORT", help="port of the models' API (8001)")
+    _add_ports(up)
     up.set_defaults(run=lambda g, _: system.up(pretend=g.pretend, web=g.web, gateway=g.gateway))
     down = commands.add_parser("down", help="stop everything that up started; models go on running")
     down.add_argument("--models", action="store_true", help="order every model to stop first, and wait for it")
     down.set_defaults(run=lambda g, _: system.down(models=g.models))
     demo_ = commands.add_parser("demo", help="from nothing to a streamed answer, on this machine")
-    demo_.set_defaults(run=lambda g, _: demo.run())
+    _add_ports(demo_)
+    demo_.set_defaults(run=lambda g, _: demo.run(web=g.web, gateway=g.gateway))
     link = commands.add_parser("setup-link", help="a fresh one-time link for the first administrator")
     link.set_defaults(run=lambda g, _: system.manage("setup_link"))
     key = commands.add_parser("key", help="an API key for a person, shown once")
@@ -37,6 +37,17 @@ def main() -> int:
         words.error(f"unknown words: {' '.join(rest)}")
     status: int = given.run(given, rest)
     return status
+
+
+def _add_ports(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--web", type=_port, default=8000, metavar="PORT", help="port of the UI and REST (8000)")
+    parser.add_argument("--gateway", type=_port, default=8001, metavar="PORT", help="port of the models' API (8001)")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: name a number from 1 to 65535")
+    return int(text)
 
 
 def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -23,13 +24,13 @@ READY_SECONDS = 1800.0
 PACE = 0.25
 
 
-def run() -> int:
+def run(*, web: int, gateway: int) -> int:
     """The way, phase by phase; what is already there is used, so that a second run answers at once."""
     began = time.monotonic()
     docker_engine.ensure()
     image = engine_image.ensure_llamacpp()
     with phase("Cortex"):
-        running = system.start_in_background()
+        running = system.start_in_background(web=web, gateway=gateway)
     key = _key(running)
     with httpx2.Client(
         base_url=f"{running.web}/api/v1/", headers={"Authorization": f"Bearer {key}"}, timeout=40
@@ -139,6 +140,7 @@ def _farewell(running: Running, key: str, *, made: bool) -> None:
     if made:
         print("  (A made model: its weights know that one sentence. The engine, container and stream are real.)")
     system.announce(running)
+    python = shlex.quote(sys.executable)  # many a system's own Python refuses to have packages installed
     print(f"""  With curl:
 
 curl -N {running.gateway}/v1/chat/completions -H "Authorization: Bearer {key}" \\
@@ -147,7 +149,7 @@ curl -N {running.gateway}/v1/chat/completions -H "Authorization: Bearer {key}" \
 
   With OpenAI's client:
 
-pip install -q openai && python - <<'END'
+{python} -m pip install -q openai && {python} - <<'END'
 from openai import OpenAI
 client = OpenAI(base_url="{running.gateway}/v1", api_key="{key}")
 for chunk in client.chat.completions.create(
@@ -161,4 +163,4 @@ END
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(web=8000, gateway=8001))

@@ -5,6 +5,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tools import turnstile
+
 STATE = Path(os.environ.get("CORTEX_HOME", "var"))
 
 
@@ -21,13 +23,12 @@ class Running:
 
 def find(state: Path = STATE) -> Running | None:
     """The `up` that runs here and is ready."""
-    path = state / "up.json"
     try:
-        running = Running(**json.loads(path.read_text()))
-        os.kill(running.pid, 0)
-    except (FileNotFoundError, ProcessLookupError, json.JSONDecodeError):
+        running = Running(**json.loads((state / "up.json").read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return running
+    # After a crash its process id proves nothing: it may be anybody's by now.
+    return running if turnstile.holder(state) == running.pid else None
 
 
 def write_down(state: Path, running: Running) -> None:

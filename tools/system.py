@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from tools import supervisor
+from tools import supervisor, turnstile
 from tools.phase import PhaseFailed
 from tools.running import STATE, Running, find
 
@@ -25,7 +25,7 @@ def join(running: Running) -> int:
     print(f"Cortex already runs here (process {running.pid}); this joins it. Ctrl-C leaves it running.", flush=True)
     announce(running)
     log = STATE / "log" / "up.log"
-    return subprocess.run(["tail", "-n", "5", "-F", str(log)], check=False, stderr=subprocess.DEVNULL).returncode
+    return subprocess.run(["tail", "-n", "0", "-F", str(log)], check=False, stderr=subprocess.DEVNULL).returncode
 
 
 def announce(running: Running) -> None:
@@ -38,7 +38,7 @@ def announce(running: Running) -> None:
     )
 
 
-def start_in_background() -> Running:
+def start_in_background(*, web: int, gateway: int) -> Running:
     """What demo does: an `up` of its own session, unless one runs."""
     if running := find():
         return running
@@ -46,7 +46,7 @@ def start_in_background() -> Running:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
         child = subprocess.Popen(
-            [sys.executable, "-m", "tools", "up"],
+            [sys.executable, "-m", "tools", "up", "--web", str(web), "--gateway", str(gateway)],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
@@ -61,19 +61,19 @@ def start_in_background() -> Running:
 
 
 def down(*, models: bool) -> int:
-    """End what `up` started."""
-    running = find()
-    if running is None:
+    """End what `up` started, or is just starting; all of it is gone when this says so."""
+    pid = turnstile.holder(STATE)
+    if pid is None:
         print("Cortex does not run here.")
         return 0
     if models:
         manage("stop_models")
-    os.kill(running.pid, signal.SIGTERM)
+    os.kill(pid, signal.SIGTERM)
     until = time.monotonic() + STOP_SECONDS
-    while find() and time.monotonic() < until:
+    while (left := turnstile.holder(STATE)) == pid and time.monotonic() < until:
         time.sleep(0.1)
-    if find():
-        print(f"Process {running.pid} has not ended within {STOP_SECONDS:.0f} s; see {STATE}/log/up.log.")
+    if left == pid:
+        print(f"Process {pid} has not ended within {STOP_SECONDS:.0f} s; see {STATE}/log/up.log.")
         return 1
     print("Cortex is down." + ("" if models else " Models that ran go on running."))
     return 0
@@ -87,7 +87,11 @@ def manage(*words: str) -> int:
 
 def read_manage(running: Running, *words: str) -> str:
     command = [sys.executable, "manage.py", *words]
-    return subprocess.run(command, env=_environment(running), check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, env=_environment(running), check=False, capture_output=True, text=True)
+    if done.returncode:
+        tail = "\n    ".join(done.stderr.splitlines()[-5:])
+        raise PhaseFailed(f"manage.py {words[0]} ended with status {done.returncode}:\n    {tail}")
+    return done.stdout
 
 
 def cli(words: list[str]) -> int:
