@@ -91,7 +91,7 @@ def test_a_tour_of_pretend_mode(page: Page, pretend: Cortex, keep: Path) -> None
     page.get_by_role("textbox", name="Context", exact=True).fill("131072")
     page.get_by_role("textbox", name="Users", exact=True).fill("16")
     expect(page.locator("estimate-panel")).to_contain_text("GiB")
-    page.screenshot(path=keep / "estimate.png", full_page=True)
+    page.screenshot(path=keep / "estimate.png")
     page.goto("/hosts")
     expect(page.get_by_text("Imaginary L40S").first).to_be_visible()
     page.screenshot(path=keep / "hosts.png")
