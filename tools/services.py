@@ -1,6 +1,7 @@
 """PostgreSQL and Redis out of their wheels, for one machine: no package, no container, no port chosen by hand."""
 
 import hashlib
+import json
 import os
 import re
 import signal
@@ -61,6 +62,7 @@ def postgres(folder: Path) -> str:
 
 def _server(folder: Path) -> PostgresServer:
     """The wheel waits ten seconds for a start, which a busy machine may exceed: what is starting is joined then."""
+    forget_the_dead(folder / ".handle_pids.json")
     until = time.monotonic() + POSTGRES_SECONDS
     while True:
         server = PostgresServer(plain(folder), cleanup_mode="stop")
@@ -71,6 +73,14 @@ def _server(folder: Path) -> PostgresServer:
             if time.monotonic() > until:
                 raise
             time.sleep(1)
+
+
+def forget_the_dead(users: Path) -> None:
+    """The wheel ends the server with its last user; one that was killed never signs out, and would keep it for ever."""
+    with PostgresServer._lock:
+        if users.exists():
+            alive = [pid for pid in json.loads(users.read_text() or "[]") if Path(f"/proc/{pid}").exists()]
+            users.write_text(json.dumps(alive))
 
 
 def plain(folder: Path) -> Path:

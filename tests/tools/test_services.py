@@ -1,3 +1,5 @@
+import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -34,3 +36,10 @@ def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     link.symlink_to(tmp_path)
     with pytest.raises(PhaseFailed, match="somebody else's"):
         services.plain(folder)
+
+
+def test_a_user_of_postgres_that_was_killed_keeps_it_no_longer(tmp_path: Path) -> None:
+    users = tmp_path / "users.json"
+    users.write_text(json.dumps([2**22 + 1, os.getpid()]))  # no kernel gives out the first one
+    services.forget_the_dead(users)
+    assert json.loads(users.read_text()) == [os.getpid()]
