@@ -21,6 +21,7 @@ REPOSITORY = "Qwen/Qwen2.5-0.5B-Instruct-GGUF"
 FILE = "qwen2.5-0.5b-instruct-q4_k_m.gguf"
 QUESTION = "Say hello to somebody who has just installed Cortex."
 READY_SECONDS = 1800.0
+DOOR_SECONDS = 15.0
 PACE = 0.25
 
 
@@ -39,6 +40,7 @@ def run(*, web: int, gateway: int) -> int:
         with phase(f"Model {NAME}") as it:
             _check(api.put(f"models/{NAME}", json=_definition(image, source)))
             _wait_until_ready(api, it)
+            _wait_for_the_door(running, key)
     print(f"\n  {QUESTION}\n", flush=True)
     for word in _answer(running, key):
         print(word, end="", flush=True)
@@ -90,6 +92,14 @@ def _wait_until_ready(api: httpx2.Client, it: Phase) -> None:
             raise PhaseFailed(f"{status['reason']}\n  More: ./dev cli logs {NAME}")
         time.sleep(PACE)
     raise PhaseFailed(f"{NAME} was not ready within {READY_SECONDS:.0f} s. See: ./dev cli show {NAME}")
+
+
+def _wait_for_the_door(running: Running, key: str) -> None:
+    """The gateway reads its table of routes every second or so: it may know a little later than REST."""
+    until = time.monotonic() + DOOR_SECONDS
+    with httpx2.Client(base_url=running.gateway, headers={"Authorization": f"Bearer {key}"}, timeout=10) as gateway:
+        while not gateway.get(f"/v1/models/{NAME}").is_success and time.monotonic() < until:
+            time.sleep(PACE)
 
 
 def _progress(status: dict[str, Any]) -> str:

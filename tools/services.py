@@ -1,9 +1,14 @@
 """PostgreSQL and Redis out of their wheels, for one machine: no package, no container, no port chosen by hand."""
 
+import hashlib
+import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +62,10 @@ def postgres(folder: Path) -> str:
 
 def _server(folder: Path) -> PostgresServer:
     """The wheel waits ten seconds for a start, which a busy machine may exceed: what is starting is joined then."""
+    forget_the_dead(folder / ".handle_pids.json")
     until = time.monotonic() + POSTGRES_SECONDS
     while True:
-        server = PostgresServer(folder.resolve(), cleanup_mode="stop")
+        server = PostgresServer(plain(folder), cleanup_mode="stop")
         try:
             server.start()
             return server
@@ -67,6 +73,31 @@ def _server(folder: Path) -> PostgresServer:
             if time.monotonic() > until:
                 raise
             time.sleep(1)
+
+
+def forget_the_dead(users: Path) -> None:
+    """The wheel ends the server with its last user; one that was killed never signs out, and would keep it for ever."""
+    with PostgresServer._lock:
+        if users.exists():
+            alive = [pid for pid in json.loads(users.read_text() or "[]") if Path(f"/proc/{pid}").exists()]
+            users.write_text(json.dumps(alive))
+
+
+def plain(folder: Path) -> Path:
+    """The folder by a path without blanks and quotes, a link if need be: the wheel hands it to a shell as it is."""
+    folder = folder.resolve()
+    if re.fullmatch(r"[\w./+=:,@-]+", str(folder), re.ASCII):
+        return folder
+    mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    link = Path(tempfile.gettempdir()) / f"cortex-{os.getuid()}-{mark}"
+    if not link.is_symlink() and not link.exists():
+        link.symlink_to(folder)
+    if link.resolve() != folder or link.lstat().st_uid != os.getuid():
+        raise PhaseFailed(
+            f"PostgreSQL cannot use {folder}, whose path has blanks, and {link}, a link to it, is somebody else's.\n"
+            "Remove that link, or set CORTEX_HOME to a folder without blanks in its path."
+        )
+    return link
 
 
 @dataclass(frozen=True)
