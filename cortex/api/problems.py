@@ -39,7 +39,7 @@ KINDS = {
     "bad_key": Kind(401, "The key is not good.", "Use a live key of scope 'manage'; get one from the UI under Keys."),
     "forbidden": Kind(403, "This is not allowed.", "Use a key whose owner and scope allow it."),
     "not_found": Kind(404, "There is no such thing.", "Check the address; /api/v1/docs lists them all."),
-    "no_such_model": Kind(404, "There is no such model.", "List those there are with GET /api/v1/models."),
+    "no_such_model": Kind(404, "There is no such model.", "See which there are: `cortex ls`, or GET /api/v1/models."),
     "wrong_method": Kind(405, "This address does not take that method.", "Use one of those in the Allow header."),
     "not_acceptable": Kind(406, "No such format.", "Accept application/json."),
     "conflict": Kind(409, "It clashes with what is there.", "Do what `errors` says, and send it again."),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cortex.catalog.models import Desired, Model
 from cortex.fleet.models import Attempt, Replica
-from cortex.fleet.states import Phase
+from cortex.fleet.states import Observed, Phase
 
 WORST_FIRST = [
     Phase.FAILING,
@@ -27,6 +27,7 @@ class Status:
     ready: int
     wanted: int
     settled: bool
+    gave_up: bool = False
 
 
 def status(model: Model, replicas: list[Replica]) -> Status:
@@ -39,9 +40,22 @@ def status(model: Model, replicas: list[Replica]) -> Status:
         return Status(Phase.QUEUED if wanted else Phase.STOPPED, queued, 0, wanted, settled=not wanted)
     settled = ready == wanted and all(r.phase in (Phase.SERVING, Phase.STOPPED) for r in replicas)
     if ready and worst.phase is not Phase.SERVING and wanted:
-        reason = f"{ready} of {wanted} serve; replica {worst.slot}: {worst.reason}"
+        reason = f"{ready} of {wanted} serve; replica {worst.slot}: {_why(worst)}"
         return Status(Phase.SERVING, reason, ready, wanted, settled)
-    return Status(worst.phase, worst.reason, ready, wanted, settled)
+    return Status(
+        worst.phase, _why(worst), ready, wanted, settled, gave_up=worst.phase is Phase.FAILING and worst.gave_up
+    )
+
+
+def _why(replica: Replica) -> str:
+    """Its reason, and what comes next when it fails."""
+    if replica.phase is not Phase.FAILING:
+        return replica.reason
+    if replica.gave_up:
+        return f"{replica.reason} It is not tried again until somebody changes or starts it."
+    if replica.retry_at and replica.observed == Observed.ABSENT:
+        return f"{replica.reason} It is tried again at {replica.retry_at:%H:%M:%S} UTC."
+    return replica.reason
 
 
 def last_failure(replica: Replica) -> Attempt | None:

@@ -36,6 +36,7 @@ class Route:
     replicas: tuple[str, ...]
     phase: Phase
     reason: str
+    gave_up: bool = False
 
 
 Table = Mapping[str, Route]
@@ -55,11 +56,11 @@ def load() -> Table:
 
 
 def _route(model: Model, addresses: list[str], replicas: list[Replica]) -> Route:
-    phase, reason = Phase.SERVING, ""
-    if not addresses:
-        seen = status(model, replicas)
-        phase, reason = seen.phase, seen.reason
-    return Route(model.name, model.name, int(model.created_at.timestamp()), tuple(addresses), phase, reason)
+    created = int(model.created_at.timestamp())
+    if addresses:
+        return Route(model.name, model.name, created, tuple(addresses), Phase.SERVING, "")
+    seen = status(model, replicas)
+    return Route(model.name, model.name, created, (), seen.phase, seen.reason, seen.gave_up)
 
 
 class Router:
@@ -152,9 +153,9 @@ class Router:
 
 
 def _not_serving(route: Route) -> Fault:
-    seconds = COMING.get(route.phase)
+    seconds = None if route.gave_up else COMING.get(route.phase)
     remedy = "Try again in a while." if seconds else "Somebody has to start it first."
     why = f"{route.reason} " if route.reason else ""
-    code = "model_loading" if seconds else "model_not_running"
+    code = "model_loading" if seconds else "model_failed" if route.gave_up else "model_not_running"
     message = f"The model {route.name!r} exists, but does not serve now: it is {route.phase}. {why}{remedy}"
     return Fault(503, code, message, param="model", seconds=seconds, again=None if seconds else False)

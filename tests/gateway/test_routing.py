@@ -16,6 +16,7 @@ from cortex.gateway import routing
 from cortex.gateway.openai import Fault
 from cortex.gateway.routing import Route, Router, Table
 
+GAVE_UP = "gave up"
 PAIR = Route("pair", "pair", 0, ("a:1", "b:1"), Phase.SERVING, "")
 
 
@@ -123,12 +124,14 @@ def test_the_table_holds_who_serves_and_why_others_do_not() -> None:
         (Phase.LOADING, "model_loading", None),
         (Phase.FAILING, "model_loading", None),
         (Phase.STOPPED, "model_not_running", False),
+        (GAVE_UP, "model_failed", False),
     ],
 )
 async def test_a_model_that_does_not_serve_says_why(
-    router: Router, tables: Tables, phase: Phase, code: str, again: bool | None
+    router: Router, tables: Tables, phase: Phase | str, code: str, again: bool | None
 ) -> None:
-    tables.table = {"m": Route("m", "m", 0, (), phase, "Because.")}
+    gave_up = phase == GAVE_UP
+    tables.table = {"m": Route("m", "m", 0, (), Phase.FAILING if gave_up else Phase(phase), "Because.", gave_up)}
     await router.refresh()
     with pytest.raises(Fault, match="Because") as caught:
         router.find("m")
