@@ -51,6 +51,14 @@ def into(shape: type[Shape], data: Mapping[str, Any]) -> Shape:
         raise Refusal("The request is not valid.", [as_problem(e, "") for e in error.errors()]) from error
 
 
+def only(request: Request, *known: str) -> None:
+    """Refuse query words that nobody reads: a misspelt `dry_run` would really write. Raises Refusal."""
+    for name in request.query_params:
+        if name not in known:
+            problem = Problem(f"?{name}", f"{name[:50]!r} is not known here.", f"Known are: {', '.join(known)}.")
+            raise Refusal("The request is not valid.", [problem])
+
+
 def flag(request: Request, name: str) -> bool:
     """Whether `?name=true` was asked for. Raises Refusal."""
     text = request.query_params.get(name, "0").lower()

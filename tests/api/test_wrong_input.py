@@ -58,3 +58,11 @@ def test_the_detail_alone_says_which_field_is_wrong(as_bob: APIClient) -> None:
 
 def test_a_list_is_not_lost_for_a_parameter_named_format(as_bob: APIClient) -> None:
     assert as_bob.get("/api/v1/models?format=xml").status_code == 200
+
+
+@pytest.mark.django_db
+def test_a_misspelt_dry_run_writes_nothing(as_bob: APIClient, tiny: dict[str, Any]) -> None:
+    answer = as_bob.put("/api/v1/models/tiny?dryrun=true", tiny, format="json")
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "?dryrun"
+    assert not Model.objects.exists()

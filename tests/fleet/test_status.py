@@ -17,7 +17,7 @@ def model(replicas: int = 1, desired: Desired = Desired.RUNNING) -> Model:
 
 
 def replica(of: Model, observed: Observed, slot: int = 0, **more: object) -> Replica:
-    return Replica(model=of, slot=slot, observed=observed, reason="Because.", **more)  # type: ignore[misc]
+    return Replica(model=of, slot=slot, observed=observed, reason="Because.", **more)
 
 
 def test_a_model_nobody_has_taken_up_is_queued_or_stopped() -> None:

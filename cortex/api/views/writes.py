@@ -19,6 +19,7 @@ Write = Callable[[], tuple[Model, bool]]
 
 def write(request: Request, name: str, order: Write) -> Response:
     """Obey, or with `?dry_run=true` say what would happen."""
+    reading.only(request, "dry_run")
     if reading.flag(request, "dry_run"):
         return Response(_try(name, order).model_dump(mode="json"))
     model, created = order()
