@@ -140,6 +140,16 @@ def test_an_earlier_start_on_another_number_of_cards_corrects_nothing() -> None:
     assert compute.likely == 2 * then[0]["compute"]
 
 
+def test_a_correction_grows_with_what_it_corrects() -> None:
+    then = terms_of(plan(wish(), 1, read=read))
+    past = Past("L40S", 1, Measured({"compute": 2 * then[0]["compute"]}), then)
+    larger = wish(options={"ubatch_size": 2048})
+    before = {term.name: term.likely for term in plan(larger, 1, read=read).estimate.gpus[0].terms}
+    after = {term.name: term.likely for term in plan(larger, 1, [past], read).estimate.gpus[0].terms}
+    assert before["compute"] > 2 * then[0]["compute"]
+    assert after["compute"] == pytest.approx(2 * before["compute"], rel=0.001)
+
+
 def test_a_card_that_others_filled_meanwhile_corrects_nothing() -> None:
     then = terms_of(plan(wish(), 1, read=read))
     took = sum(then[0].values())
