@@ -20,6 +20,7 @@ from engines.habits import Habits, MemoryHabits, ServeOptions
 
 MOST_CARDS = 8
 FALLBACK = 1.2
+MOST_OVERHEAD = 2 << 30  # more than this beyond all terms is somebody else on the card, whoever NVML names
 
 Read = Callable[[Definition], Shape]
 
@@ -159,11 +160,13 @@ def corrected(found: Estimate, past: Past, *, budgeted: bool) -> Estimate:
     likely = Measured({name: size for name, size in now.items() if size}, past.measured.tokens)
     if budgeted or len(past.measured.devices) != len(then):
         return calibrated(found, likely) if likely.terms else found
-    first = calibrated(found, likely)
+    first = calibrated(found, likely) if likely.terms else found
     beyond = [
         used - sum(_known(name, size, terms, len(then)) for name, size in foretold.items() if name != "runtime")
         for used, foretold in zip(past.measured.devices, then, strict=True)
     ]
+    if max(beyond) > MOST_OVERHEAD:
+        return first
     devices = tuple(
         max(0, extra) + sum(term.likely for term in need.terms if term.name != "runtime")
         for extra, need in zip(beyond, first.gpus, strict=True)

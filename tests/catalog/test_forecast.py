@@ -16,6 +16,7 @@ from cortex.catalog.forecast import Fix, Forecast, forecast
 from tests.calculator.shapes import published
 
 GIB = 1 << 30
+MIB = 1 << 20
 LLAMA = "llama-3.1-8b.gguf"
 
 
@@ -137,3 +138,21 @@ def test_an_earlier_start_on_another_number_of_cards_corrects_nothing() -> None:
     assert plan(wish(), 2, [past], read).past is None
     [compute] = [t for t in plan(wish(), 1, [past], read).estimate.gpus[0].terms if t.name == "compute"]
     assert compute.likely == 2 * then[0]["compute"]
+
+
+def test_a_correction_grows_with_what_it_corrects() -> None:
+    then = terms_of(plan(wish(), 1, read=read))
+    past = Past("L40S", 1, Measured({"compute": 2 * then[0]["compute"]}), then)
+    larger = wish(options={"ubatch_size": 2048})
+    before = {term.name: term.likely for term in plan(larger, 1, read=read).estimate.gpus[0].terms}
+    after = {term.name: term.likely for term in plan(larger, 1, [past], read).estimate.gpus[0].terms}
+    assert before["compute"] > 2 * then[0]["compute"]
+    assert after["compute"] == pytest.approx(2 * before["compute"], rel=0.001)
+
+
+def test_a_card_that_others_filled_meanwhile_corrects_nothing() -> None:
+    then = terms_of(plan(wish(), 1, read=read))
+    took = sum(then[0].values())
+    for used, likely in ((took + 512 * MIB, took + 512 * MIB), (took + 20 * GIB, took)):
+        past = Past("L40S", 1, Measured({}, devices=(used,)), then)
+        assert plan(wish(), 1, [past], read).estimate.gpus[0].likely == pytest.approx(likely, abs=MIB)

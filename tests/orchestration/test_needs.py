@@ -72,7 +72,7 @@ def test_a_need_that_nobody_can_tell_falls_back_on_the_weights_and_says_so(loop:
 @pytest.fixture
 def ready(loop: Loop, world: World, time: Time, models_folder: Path) -> Replica:
     """Llama 3.1 8B that serves on one card, whose log says what it took."""
-    loop.card()
+    loop.card(seen_at=time.now())
     world.add_gpus(ImaginaryGpu(uuid="GPU-0", name="L40S", total=48 * GIB))
     define("one", "llamacpp", put_gguf(models_folder), context=8192, users=1)
     replica = loop.look("one")
