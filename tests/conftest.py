@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
-from cortex.telemetry import logs
+from cortex.telemetry import inflight, logs
 from tests.plugin import SCRATCH
 from tools import services
 
@@ -58,10 +58,12 @@ def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(settings, "BROKER_URL", redis_url)
     monkeypatch.setattr(app.conf, "broker_url", redis_url)
     logs._client.cache_clear()
+    inflight._client.cache_clear()
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     yield redis_url
     logs._client.cache_clear()
+    inflight._client.cache_clear()
 
 
 @pytest.fixture

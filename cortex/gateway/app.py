@@ -19,6 +19,7 @@ from cortex.gateway.openai import Fault
 from cortex.gateway.question import read
 from cortex.gateway.relay import Call, Limits, Relay, session
 from cortex.gateway.routing import Router
+from cortex.telemetry import inflight
 
 logger = logging.getLogger("cortex.gateway")
 
@@ -53,12 +54,14 @@ class Gateway:
     async def open(self) -> AsyncIterator[None]:
         """The session, the first table, and what goes on in the background."""
         await self._router.refresh()
+        told = inflight.Writer(self._router.in_flight, self._router.changed)
         async with session() as shared:
             self._relay = Relay(shared, self._router, self._limits)
             tasks = [
                 asyncio.create_task(_forever(self._router.refresh, routing.REFRESH_EVERY)),
                 asyncio.create_task(_forever(self._keyring.note, keys.NOTED_EVERY)),
                 asyncio.create_task(_forever(self._flush, FLUSH_EVERY)),
+                asyncio.create_task(_forever(told.follow, inflight.WRITTEN_EVERY)),
             ]
             try:
                 yield
@@ -66,6 +69,7 @@ class Gateway:
                 for task in tasks:
                     task.cancel()
                 await self._keyring.note()
+                await told.close()
                 self._meter.flush()
 
     async def _flush(self) -> None:

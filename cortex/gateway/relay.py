@@ -13,7 +13,7 @@ from cortex.gateway import openai
 from cortex.gateway.client import Client, Gone, Headers, Patience
 from cortex.gateway.metering import Usage
 from cortex.gateway.openai import Fault
-from cortex.gateway.routing import Route, Router
+from cortex.gateway.routing import Route, Router, Target
 from cortex.gateway.sse import Events, usage_in
 
 logger = logging.getLogger("cortex.gateway")
@@ -94,25 +94,26 @@ class Relay:
             raise Fault(504, "upstream_timeout", message, again=False) from None
 
     async def _try_replicas(self, call: Call, patience: Patience) -> None:
-        tried: list[str] = []
+        tried: list[Target] = []
         while True:
-            address = self._next(call.route, tried)
-            tried.append(address)
-            call.usage.replica, call.usage.tries = address, len(tried)
+            target = self._next(call.route, tried)
+            tried.append(target)
+            call.usage.replica, call.usage.tries = target.address, len(tried)
             try:
-                with self._router.busy(address):
-                    await self._ask(address, call, patience)
+                with self._router.busy(target):
+                    await self._ask(target.address, call, patience)
                 return
             except Failed as failed:
-                logger.warning("Replica %s of %s failed: %r", address, call.route.name, failed.__cause__ or failed)
-                self._router.avoid(address)
+                cause = failed.__cause__ or failed
+                logger.warning("Replica %s of %s failed: %r", target.address, call.route.name, cause)
+                self._router.avoid(target)
                 if not self._may_go_on(call.route, tried, failed):
                     raise failed.fault from failed
 
-    def _next(self, route: Route, tried: list[str]) -> str:
+    def _next(self, route: Route, tried: list[Target]) -> Target:
         return self._router.choose(route, tried) or tried[-1]
 
-    def _may_go_on(self, route: Route, tried: list[str], failed: Failed) -> bool:
+    def _may_go_on(self, route: Route, tried: list[Target], failed: Failed) -> bool:
         """Elsewhere if there is an elsewhere. The same one again only when its idle connection may have been the cause.
 
         A request that was sent and ended its engine is not carried to every other one: twice at most.

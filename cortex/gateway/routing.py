@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
 
 from django.db import Error as DatabaseFault
 
@@ -26,14 +28,21 @@ AVOIDED_FOR = 3.0
 COMING = {Phase.QUEUED: 5, Phase.FETCHING: 15, Phase.LOADING: 5, Phase.FAILING: 10, Phase.UNKNOWN: 10}
 
 
+class Target(NamedTuple):
+    """A replica that serves, and where."""
+
+    replica: UUID
+    address: str
+
+
 @dataclass(frozen=True)
 class Route:
-    """A model as the gateway sees it. `replicas` are the addresses of those that serve; `created` is Unix time."""
+    """A model as the gateway sees it. `replicas` are those that serve; `created` is Unix time."""
 
     name: str
     served_name: str
     created: int
-    replicas: tuple[str, ...]
+    replicas: tuple[Target, ...]
     phase: Phase
     reason: str
     gave_up: bool = False
@@ -44,33 +53,37 @@ Table = Mapping[str, Route]
 
 def load() -> Table:
     """The table as the database has it. Raises django.db.Error."""
-    addresses = defaultdict(list)
-    for model_id, address in Replica.objects.serving().values_list("model_id", "address"):
-        addresses[model_id].append(address)
+    targets = defaultdict(list)
+    for model_id, replica_id, address in Replica.objects.serving().values_list("model_id", "id", "address"):
+        targets[model_id].append(Target(replica_id, address))
     models = list(Model.objects.declared())
     others: dict[int, list[Replica]] = defaultdict(list)
-    silent = [model.id for model in models if model.id not in addresses]
+    silent = [model.id for model in models if model.id not in targets]
     for replica in Replica.objects.filter(model__in=silent).select_related("model"):
         others[replica.model_id].append(replica)
-    return {model.name: _route(model, addresses[model.id], others[model.id]) for model in models}
+    return {model.name: _route(model, targets[model.id], others[model.id]) for model in models}
 
 
-def _route(model: Model, addresses: list[str], replicas: list[Replica]) -> Route:
+def _route(model: Model, targets: list[Target], replicas: list[Replica]) -> Route:
     created = int(model.created_at.timestamp())
-    if addresses:
-        return Route(model.name, model.name, created, tuple(addresses), Phase.SERVING, "")
+    if targets:
+        return Route(model.name, model.name, created, tuple(targets), Phase.SERVING, "")
     seen = status(model, replicas)
     return Route(model.name, model.name, created, (), seen.phase, seen.reason, seen.gave_up)
 
 
 class Router:
-    """The table, and how busy each replica is with requests of this process."""
+    """The table, and how busy each replica is with requests of this process.
+
+    `in_flight` counts them by replica, and holds no zeros; `changed` is set whenever it changes.
+    """
 
     def __init__(self, load: Callable[[], Table], threads: Executor) -> None:
         self._load, self._threads = load, threads
         self._table: Table = {}
-        self._busy: Counter[str] = Counter()
-        self._avoided: dict[str, float] = {}
+        self.in_flight: Counter[UUID] = Counter()
+        self.changed = asyncio.Event()
+        self._avoided: dict[Target, float] = {}
         self._reading = asyncio.Lock()
         self.loaded_at: float | None = None
         self.trouble = ""
@@ -88,7 +101,7 @@ class Router:
             logger.warning("The database answers again; routes are fresh.")
         self.trouble, self.loaded_at = "", time.monotonic()
         now = time.monotonic()
-        self._avoided = {address: until for address, until in self._avoided.items() if until > now}
+        self._avoided = {target: until for target, until in self._avoided.items() if until > now}
 
     def age(self) -> str:
         """How old the table is, in words."""
@@ -116,31 +129,32 @@ class Router:
                     await self.refresh()
         return self.find(name)
 
-    def choose(self, route: Route, without: Collection[str] = ()) -> str | None:
+    def choose(self, route: Route, without: Collection[Target] = ()) -> Target | None:
         """The least busy of its replicas, those that failed a moment ago last; None when all are in `without`."""
-        left = [address for address in route.replicas if address not in without]
+        left = [target for target in route.replicas if target not in without]
         if len(left) < 2:
             return left[0] if left else None
         now = time.monotonic()
         random.shuffle(left)  # many processes count for themselves: ties must not all go to the first
-        return min(left, key=lambda address: (self._avoided.get(address, 0) > now, self._busy[address]))
+        return min(left, key=lambda target: (self._avoided.get(target, 0) > now, self.in_flight[target.replica]))
 
-    def avoid(self, address: str) -> None:
+    def avoid(self, target: Target) -> None:
         """It failed. A replica that fails at once is never busy, and would otherwise draw every request."""
-        self._avoided[address] = time.monotonic() + AVOIDED_FOR
+        self._avoided[target] = time.monotonic() + AVOIDED_FOR
 
     @contextmanager
-    def busy(self, address: str) -> Iterator[None]:
-        self._busy[address] += 1
+    def busy(self, target: Target) -> Iterator[None]:
+        self._count(target.replica, 1)
         try:
             yield
         finally:
-            self._busy[address] -= 1
-            if not self._busy[address]:
-                del self._busy[address]
+            self._count(target.replica, -1)
 
-    def load_of(self, address: str) -> int:
-        return self._busy[address]
+    def _count(self, replica: UUID, step: int) -> None:
+        self.in_flight[replica] += step
+        if not self.in_flight[replica]:
+            del self.in_flight[replica]
+        self.changed.set()
 
     def _unknown(self, name: str) -> Fault:
         if self.loaded_at is None:

@@ -1,13 +1,22 @@
 """Requests in flight by replica: the gateway counts them, and the loop waits for them before it stops one."""
 
+import asyncio
+import logging
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import redis
 from django.conf import settings
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+logger = logging.getLogger("cortex.telemetry")
 
 KEPT = 60
+WRITTEN_EVERY = 0.5
 
 
 @cache
@@ -18,7 +27,7 @@ def _client() -> Any:  # the client's own types cannot tell decoded answers
 def key(replica: UUID) -> str:
     """A hash: each gateway process under a name of its own -> how many requests it has in flight there.
 
-    A gateway writes it at each change, and at least every KEPT / 2 seconds while there are any, with
+    A gateway writes it at each change, and every WRITTEN_EVERY seconds while there are any, with
     EXPIRE key KEPT: what a dead gateway left ends by itself.
     """
     return f"cortex:inflight:{replica.hex}"
@@ -31,3 +40,57 @@ def count(replica: UUID) -> int:
     except redis.RedisError:
         return 0
     return sum(int(value) for value in counts.values() if value.isdigit())
+
+
+class Writer:
+    """Tells the counts of one gateway process, `counts`, which holds no zeros; `changed` is set when it changes.
+
+    Requests never wait for it. Without Redis nothing is told, and the log says so once.
+    """
+
+    def __init__(self, counts: Mapping[UUID, int], changed: asyncio.Event) -> None:
+        self._counts, self._changed = counts, changed
+        self._name = uuid4().hex
+        self._told: set[UUID] = set()
+        self._away = False
+        retry = Retry(NoBackoff(), 1)  # once over a fresh connection: Redis may have been restarted since
+        url = settings.BROKER_URL
+        self._redis: Any = Redis.from_url(url, socket_timeout=2, socket_connect_timeout=1, retry=retry)
+
+    async def follow(self) -> None:
+        """Wait until there is something to tell, and tell it. What is in flight is told anew each time: it expires."""
+        await self._changed.wait()
+        self._changed.clear()
+        await self._tell(dict(self._counts))
+        if self._told:
+            self._changed.set()
+
+    async def close(self) -> None:
+        """Nothing is in flight here any more."""
+        await self._tell({})
+        await self._redis.aclose()
+
+    async def _tell(self, counts: dict[UUID, int]) -> None:
+        over = self._told - counts.keys()
+        self._told |= counts.keys()
+        try:
+            await self._write(counts, over)
+        except redis.RedisError as error:
+            if not self._away:
+                logger.warning("Redis does not answer; a stop will not wait for requests in flight here. %s", error)
+            self._away = True
+            return
+        if self._away:
+            logger.warning("Redis answers again; a stop waits for requests in flight here.")
+        self._told, self._away = set(counts), False
+
+    async def _write(self, counts: dict[UUID, int], over: set[UUID]) -> None:
+        if not counts and not over:
+            return
+        async with self._redis.pipeline() as batch:
+            for replica, count in counts.items():
+                batch.hset(key(replica), self._name, count)
+                batch.expire(key(replica), KEPT)
+            for replica in over:
+                batch.hdel(key(replica), self._name)
+            await batch.execute()

@@ -5,6 +5,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from cortex.gateway.metering import Usage
 from cortex.gateway.openai import Fault
 from cortex.gateway.question import read
 from cortex.gateway.relay import Call, Limits, Relay, session
-from cortex.gateway.routing import Route, Router
+from cortex.gateway.routing import Route, Router, Target
 from tests.fakes.engines import USAGE, WORDS, FakeEngine
 from tests.gateway.conftest import Door, declare
 
@@ -267,7 +268,7 @@ class Line:
 
 async def carried(engine: FakeEngine, client: Client, limits: Limits) -> Usage:
     """One streamed call carried in this process."""
-    route = Route("tiny", "tiny", 0, (engine.address,), Phase.SERVING, "")
+    route = Route("tiny", "tiny", 0, (Target(uuid4(), engine.address),), Phase.SERVING, "")
     usage = Usage("r", "/v1/chat/completions", "k", "tiny", stream=True)
     await client.body(1000)
     with ThreadPoolExecutor(1) as threads:

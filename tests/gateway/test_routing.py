@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
@@ -14,10 +15,11 @@ from cortex.fleet.models import Replica
 from cortex.fleet.states import Observed, Phase
 from cortex.gateway import routing
 from cortex.gateway.openai import Fault
-from cortex.gateway.routing import Route, Router, Table
+from cortex.gateway.routing import Route, Router, Table, Target
 
 GAVE_UP = "gave up"
-PAIR = Route("pair", "pair", 0, ("a:1", "b:1"), Phase.SERVING, "")
+A, B = Target(uuid4(), "a:1"), Target(uuid4(), "b:1")
+PAIR = Route("pair", "pair", 0, (A, B), Phase.SERVING, "")
 
 
 class Tables:
@@ -45,10 +47,10 @@ def router(tables: Tables) -> Iterator[Router]:
 
 
 def test_the_least_busy_replica_is_chosen(router: Router) -> None:
-    with router.busy("a:1"):
-        assert {router.choose(PAIR) for _ in range(20)} == {"b:1"}
-        with router.busy("b:1"), router.busy("b:1"):
-            assert {router.choose(PAIR) for _ in range(20)} == {"a:1"}
+    with router.busy(A):
+        assert {router.choose(PAIR) for _ in range(20)} == {B}
+        with router.busy(B), router.busy(B):
+            assert {router.choose(PAIR) for _ in range(20)} == {A}
 
 
 def test_ties_are_spread(router: Router) -> None:
@@ -56,24 +58,24 @@ def test_ties_are_spread(router: Router) -> None:
 
 
 def test_a_replica_that_just_failed_comes_last_but_is_better_than_none(router: Router) -> None:
-    router.avoid("a:1")
-    with router.busy("b:1"):
-        assert {router.choose(PAIR) for _ in range(20)} == {"b:1"}
-    assert router.choose(PAIR, ["b:1"]) == "a:1"
-    assert router.choose(PAIR, ["a:1", "b:1"]) is None
+    router.avoid(A)
+    with router.busy(B):
+        assert {router.choose(PAIR) for _ in range(20)} == {B}
+    assert router.choose(PAIR, [B]) == A
+    assert router.choose(PAIR, [A, B]) is None
 
 
 def test_a_failed_replica_gets_requests_again_after_a_while(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
-    router.avoid("a:1")
+    router.avoid(A)
     monkeypatch.setattr("cortex.gateway.routing.time", SimpleNamespace(monotonic=lambda: 1e12))
-    with router.busy("b:1"):
-        assert router.choose(PAIR) == "a:1"
+    with router.busy(B):
+        assert router.choose(PAIR) == A
 
 
 def test_a_request_that_ended_is_not_counted(router: Router) -> None:
-    with pytest.raises(ValueError, match="x"), router.busy("a:1"):
+    with pytest.raises(ValueError, match="x"), router.busy(A):
         raise ValueError("x")
-    assert router.load_of("a:1") == 0
+    assert not router.in_flight
 
 
 async def test_the_last_good_table_outlasts_the_database_and_says_so(router: Router, tables: Tables) -> None:
@@ -103,18 +105,19 @@ def test_the_table_holds_who_serves_and_why_others_do_not() -> None:
     for name, desired in (("on", "running"), ("off", "stopped"), ("new", "running"), ("gone", "running")):
         Model.objects.create(name=name, engine="vllm", path=name, desired=desired, replicas=2)
     on, off, gone = (Model.objects.get(name=name) for name in ("on", "off", "gone"))
-    Replica.objects.create(model=on, slot=0, observed=Observed.READY, address="h:1")
+    serving = Replica.objects.create(model=on, slot=0, observed=Observed.READY, address="h:1")
     Replica.objects.create(model=on, slot=1, observed=Observed.LOADING, reason="Weights.")
     Replica.objects.create(model=off, slot=0, observed=Observed.READY, address="h:2")
     Replica.objects.create(model=gone, slot=0, observed=Observed.READY, address="h:3")
     gone.removed_at = gone.created_at
     gone.save()
     table = routing.load()
-    assert {name: (route.replicas, route.phase) for name, route in table.items()} == {
-        "on": (("h:1",), Phase.SERVING),
-        "off": ((), Phase.DRAINING),
-        "new": ((), Phase.QUEUED),
+    assert {name: ([target.address for target in route.replicas], route.phase) for name, route in table.items()} == {
+        "on": (["h:1"], Phase.SERVING),
+        "off": ([], Phase.DRAINING),
+        "new": ([], Phase.QUEUED),
     }
+    assert [target.replica for target in table["on"].replicas] == [serving.id]
     assert "loop" in table["new"].reason
 
 

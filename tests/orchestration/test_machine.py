@@ -243,7 +243,7 @@ def test_whatever_happens_in_whatever_order(made: Path, models_folder: Path, mon
     run_state_machine_as_test(
         Machine,
         settings=bounds(
-            max_examples=25,
+            max_examples=12,
             stateful_step_count=30,
             deadline=None,
             database=None,
