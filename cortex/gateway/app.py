@@ -69,8 +69,8 @@ class Gateway:
                 for task in tasks:
                     task.cancel()
                 await self._keyring.note()
-                await told.close()
                 self._meter.flush()
+                await told.close()
 
     async def _flush(self) -> None:
         self._meter.flush()

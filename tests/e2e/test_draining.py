@@ -14,7 +14,7 @@ from tests.e2e.conftest import Cortex, eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
-LONG = 3000
+LONG = 2000
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 DATA = {"name": "drained", "engine": "llamacpp", "source": {"path": "made.gguf"}, "context": 4096, "users": 2}
 

@@ -78,6 +78,14 @@ def test_a_request_that_ended_is_not_counted(router: Router) -> None:
     assert not router.in_flight
 
 
+def test_whoever_follows_the_counts_is_woken_at_each_change(router: Router) -> None:
+    with router.busy(A), router.busy(A), router.busy(B):
+        assert router.in_flight == {A.replica: 2, B.replica: 1}
+        assert router.changed.is_set()
+        router.changed.clear()
+    assert router.changed.is_set()
+
+
 async def test_the_last_good_table_outlasts_the_database_and_says_so(router: Router, tables: Tables) -> None:
     await router.refresh()
     tables.away = True
