@@ -69,6 +69,8 @@ LOADS = (
     ("mamba2", PLAIN),
     ("qwen3.5", SHARED),
 )
+# what this build's encoders and state spaces take beyond the recorded one's is not modelled: less than 16 MiB here
+UNMODELLED = {"bert", "mamba2"}
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +124,12 @@ def test_the_real_server_takes_what_was_foreseen(
     measured = read_log(start_log(container, image, folder, model, words)).host
     options = options_from(words.split())
     embeds = "--embeddings" in words
-    options = replace(options, outputs=None if embeds else options.slots)
+    options = replace(options, outputs=None if embeds else options.slots, fresh_norms=True)
     answer = estimate(shape_of(read_header(folder / f"{model}.gguf")), options, [])
     foreseen = {term.name: term.likely for term in answer.host.terms}
     assert measured["weights"] > MIB
     assert measured["compute"] > 0
     for name in ("weights", "kv_cache", "state"):
         assert abs(foreseen.get(name, 0) - measured.get(name, 0)) <= MIB, name
-    assert measured["compute"] - foreseen["compute"] <= max(0.05 * measured["compute"], 16 * MIB)
-    assert foreseen["compute"] - measured["compute"] <= max(0.05 * measured["compute"], 16 * MIB)
+    assert abs(foreseen["compute"] - measured["compute"]) <= max(0.05 * measured["compute"], 16 * MIB)
+    assert foreseen["compute"] >= 0.95 * measured["compute"] or model in UNMODELLED
