@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cortex.calculator.memory import Estimate, Need, Term
 
@@ -15,12 +15,14 @@ RUNTIME = "runtime"
 class Measured:
     """What one start took, in bytes per term; ``tokens`` of cache where the engine says how many it holds.
 
-    ``device`` sums are what NVML showed once ready, per card; empty when it was not asked.
+    ``devices`` are what NVML showed once ready, per card; empty when it was not asked. ``host`` holds llama.cpp's
+    buffers in host memory, by the same names as ``terms``, which are the cards'.
     """
 
     terms: Mapping[str, int]
     tokens: int | None = None
     devices: tuple[int, ...] = ()
+    host: Mapping[str, int] = field(default_factory=dict)
 
 
 PATTERNS: tuple[tuple[str, str, int], ...] = (
@@ -32,13 +34,12 @@ PATTERNS: tuple[tuple[str, str, int], ...] = (
     ("weights", r"Load weight end\..*mem usage=([\d.]+) GB", GIB),
     ("cuda_graphs", r"Capture cuda graph end\..*mem usage=([\d.]+) GB", GIB),
 )
-# llama.cpp prints one line per device and context: they are summed
-SUMMED: tuple[tuple[str, str], ...] = (
-    ("weights", r"CUDA\d+ model buffer size = +([\d.]+) MiB"),
-    ("kv_cache", r"CUDA\d+ KV buffer size = +([\d.]+) MiB"),
-    ("state", r"CUDA\d+ RS buffer size = +([\d.]+) MiB"),
-    ("compute", r"CUDA\d+ compute buffer size = +([\d.]+) MiB"),
+# llama.cpp prints one line per device and context: they are summed, those of cards apart from those of the host
+BUFFER = re.compile(
+    r"\b(?:(?P<card>CUDA\d+)|CPU\w*|CUDA_Host|AMX) +"
+    r"(?P<kind>model|KV|RS|compute|output) buffer size = +(?P<size>[\d.]+) MiB"
 )
+KINDS = {"model": "weights", "KV": "kv_cache", "RS": "state", "compute": "compute", "output": "outputs"}
 TOKENS = (r"GPU KV cache size: ([\d,]+) tokens", r"KV Cache is allocated.*#tokens: ([\d,]+)")
 SIDES = re.compile(r"KV Cache is allocated.*K size: ([\d.]+) GB, V size: ([\d.]+) GB")
 
@@ -46,25 +47,30 @@ SIDES = re.compile(r"KV Cache is allocated.*K size: ([\d.]+) GB, V size: ([\d.]+
 def read_log(lines: Iterable[str], devices: tuple[int, ...] = ()) -> Measured:
     """The terms an engine's start log names. Lines that say nothing of memory are passed over."""
     terms: dict[str, int] = {}
+    host: dict[str, int] = {}
     tokens: int | None = None
     for line in lines:
-        _read_line(line, terms)
+        _read_line(line, terms, host)
         found = _tokens(line)
         tokens = tokens if found is None else found
-    return Measured({name: size for name, size in terms.items() if 0 <= size < LIMIT}, tokens, devices)
+    return Measured(_believed(terms), tokens, devices, _believed(host))
 
 
-def _read_line(line: str, terms: dict[str, int]) -> None:
+def _believed(terms: Mapping[str, int]) -> dict[str, int]:
+    return {name: size for name, size in terms.items() if 0 <= size < LIMIT}
+
+
+def _read_line(line: str, terms: dict[str, int], host: dict[str, int]) -> None:
     for name, pattern, unit in PATTERNS:
         match = re.search(pattern, line)
         if match:
             terms[name] = _size(match[1], unit)
             return
-    for name, pattern in SUMMED:
-        match = re.search(pattern, line)
-        if match:
-            terms[name] = terms.get(name, 0) + _size(match[1], MIB)
-            return
+    buffer = BUFFER.search(line)
+    if buffer:
+        side, name = terms if buffer["card"] else host, KINDS[buffer["kind"]]
+        side[name] = side.get(name, 0) + _size(buffer["size"], MIB)
+        return
     sides = SIDES.search(line)
     if sides:
         terms["kv_cache"] = _size(sides[1], GIB) + _size(sides[2], GIB)

@@ -31,6 +31,7 @@ class LlamaGraph(Mixers):
         current = looked_up
         if shape.family.startswith(SCALED_INPUT):
             current = self._new(hidden, tokens, current, inplace=True)
+        current.kept = self.options.fresh_norms
         current = self._body(current, layers)
         if self.cached:
             self._head(current)

@@ -53,6 +53,24 @@ def test_llama_cpp_lines_of_one_kind_are_summed() -> None:
     assert measured.terms["compute"] == int(38.5 * MIB)
 
 
+def test_llama_cpp_buffers_of_the_host_are_kept_apart() -> None:
+    host = [
+        "load_tensors:   CPU_Mapped model buffer size =   100.50 MiB",
+        "load_tensors:   CPU_REPACK model buffer size =    50.00 MiB",
+        "llama_kv_cache:        CPU KV buffer size =     2.00 MiB",
+        "llama_context:  CUDA_Host  output buffer size =     0.50 MiB",
+        "sched_reserve:  CUDA_Host compute buffer size =    24.01 MiB",
+    ]
+    measured = read_log([*LLAMA, *host])
+    assert measured.terms == read_log(LLAMA).terms
+    assert measured.host == {
+        "weights": int(682.03 * MIB) + int(150.5 * MIB),
+        "kv_cache": 2 * MIB,
+        "outputs": MIB // 2,
+        "compute": int(24.01 * MIB),
+    }
+
+
 @given(st.lists(st.text()))
 def test_any_other_line_is_passed_over(lines: list[str]) -> None:
     assert read_log(lines).terms == {}
