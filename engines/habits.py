@@ -29,8 +29,8 @@ class LlamaOptions:
     for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
     before mid-2026, which keep a 32-bit mask and narrow it on the device, ``window_by_batch`` for those of mid-2025,
     whose windows had room for a whole batch. ``fresh_norms`` is for builds of late 2026 (seen in 0.7.0, build 11669),
-    which keep the looked-up tokens to the end and write a scaled norm beside the norm. ``projector_bytes`` and ``lora_bytes`` are
-    the sizes of an image projector's and of adapters' files.
+    which keep the looked-up tokens to the end and write a scaled norm beside the norm. ``projector_bytes`` and
+    ``lora_bytes`` are the sizes of an image projector's and of adapters' files.
     """
 
     context: int = 0
