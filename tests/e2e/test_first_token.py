@@ -40,7 +40,7 @@ def test_define_start_chat_kill_return_stop(cortex: Cortex) -> None:
     assert [attempt["exit_code"] for attempt in attempts] == [None, 137]
     assert "llama" in attempts[1]["last_log"] or "srv" in attempts[1]["last_log"]
 
-    assert "listening" in cortex.rest.get("models/made/logs").text
+    eventually(lambda: "listening" in cortex.rest.get("models/made/logs").text)
     cortex.rest.post("models/made/stop")
     cortex.wait("made", phase="stopped")
     assert cortex.containers() == []

@@ -235,6 +235,8 @@ def crash_at(point: int) -> Iterator[None]:
         yield
 
 
+# Seconds when it runs alone, but once it outlasted its limit beside the rest of the suite, for a reason not yet found.
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.timeout(240)
 def test_whatever_happens_in_whatever_order(made: Path, models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
