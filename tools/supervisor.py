@@ -117,7 +117,7 @@ class _Supervisor:
         for role in ROLES:
             bind = {"web": self._web, "gateway": self._gateway}.get(role)
             words = [] if bind is None else ["--bind", f"127.0.0.1:{bind}"]
-            self._children.append(Child(role, self._starter(role, [role_command(role), *words], environment)))
+            self._children.append(Child(role, self._starter(role, ["manage.py", "serve", role, *words], environment)))
         return environment
 
     def _postgres(self) -> str:
@@ -146,7 +146,7 @@ class _Supervisor:
     ) -> Callable[[], "subprocess.Popen[bytes]"]:
         def start() -> "subprocess.Popen[bytes]":
             with (self._state / "log" / f"{name}.log").open("ab") as sink:
-                return tied.start([sys.executable, *" ".join(words).split()], output=sink, env=os.environ | environment)
+                return tied.start([sys.executable, *words], output=sink, env=os.environ | environment)
 
         return start
 
@@ -185,10 +185,6 @@ class _Supervisor:
 
     def _url(self, port: int) -> str:
         return f"http://localhost:{port}"
-
-
-def role_command(role: str) -> str:
-    return f"manage.py serve {role}"
 
 
 def _kill_group(pid: int) -> None:

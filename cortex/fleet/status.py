@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cortex.catalog.models import Desired, Model
-from cortex.fleet.models import Attempt, Replica
+from cortex.fleet.models import Replica
 from cortex.fleet.states import Observed, Phase
 
 WORST_FIRST = [
@@ -56,8 +56,3 @@ def _why(replica: Replica) -> str:
     if replica.retry_at and replica.observed == Observed.ABSENT:
         return f"{replica.reason} It is tried again at {replica.retry_at:%H:%M:%S} UTC."
     return replica.reason
-
-
-def last_failure(replica: Replica) -> Attempt | None:
-    """The latest attempt that ended badly, for as long as it is what people should know."""
-    return replica.attempts.exclude(remedy="").first() if replica.failures else None

@@ -62,11 +62,6 @@ def after(replica: UUID, last: str, count: int = 1000) -> list[Entry]:
     return [_entry(id, fields) for id, fields in _client().xrange(_key(replica), min=f"({last}", count=count)]
 
 
-def forget(replica: UUID) -> None:
-    """Drop the stream of a replica that is no more. Raises redis.RedisError."""
-    _client().delete(_key(replica))
-
-
 async def follow(replica: UUID, last: str) -> AsyncIterator[Entry]:
     """Lines after the entry `last`, as they come, without end. Raises redis.RedisError."""
     client: Any = redis.asyncio.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_connect_timeout=2)
