@@ -26,6 +26,7 @@ class Inputs:
     narrowed: dict[tuple[int, int], Node]
     rotations: dict[str, Node]
     states: Node
+    other_states: Node
 
 
 class Blocks:
@@ -49,6 +50,7 @@ class Blocks:
         windows = {layer.window for layer in shape.trunk} | {0}
         cells = {window: options.window_cells(shape, window) if window else options.cells(shape) for window in windows}
         values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
+        states = graph.input(options.slots * I32)
         return Inputs(
             positions=graph.input(tokens * I32 * (4 if "rope_sections" in shape.roles else 1)),
             rows=graph.input(self.outputs * I32),
@@ -57,7 +59,8 @@ class Blocks:
             masks={window: graph.input(self._seen(count) * tokens * width) for window, count in cells.items()},
             narrowed={},
             rotations=self._rotations(),
-            states=graph.input(options.slots * I32),
+            states=graph.view(states),
+            other_states=graph.view(states, 0),
         )
 
     def _seen(self, cells: int) -> int:

@@ -169,17 +169,25 @@ class Mixers(Blocks):
         return self._state_space(layer, normed, facts)
 
     def _states(self, values: int) -> Node:
-        """The recurrent states of all sequences; touching them first is what binds the work to their device."""
-        self._touch_states()
+        """The recurrent states of all sequences: one is cleared, then all are read, then those of others copied."""
+        self._clear_states()
         rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
         self.graph.expand(rows)
+        self._keep_others(values)
         return rows
 
-    def _touch_states(self) -> None:
+    def _clear_states(self) -> None:
         self.graph.expand(self.graph.written(self._state_store()))
 
-    def _state_store(self) -> Node:
-        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices)
+    def _keep_others(self, values: int) -> None:
+        """States of sequences that are not in this batch move along: none in the largest one, but the steps remain."""
+        others = Node(0, (self._state_store(values), self.inputs.other_states))
+        self.graph.expand(self.graph.written(self._state_store(), others))
+
+    def _state_store(self, values: int = 0) -> Node:
+        """The layer's states; with ``values`` per sequence, they are copied where a step runs on another device."""
+        size = values * self.options.slots * F32
+        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices, size)
 
     def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
         """The short convolution over the last tokens, whose tail is written back."""
@@ -197,10 +205,14 @@ class Mixers(Blocks):
         mixed = self._convolution(layer, packed, width, facts)
         apart = self._new(facts.heads, tokens, graph.view(packed))
         steps = self._new(facts.heads, tokens, apart, inplace=True, backend=self.device)
-        scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
+        scan = Node(
+            (facts.inner * tokens + layer.state * slots) * F32,
+            (self._state_store(layer.state), graph.view(mixed), steps, graph.view(mixed), self.inputs.states),
+        )
         scan.backend = self.device
-        self._touch_states()
+        self._clear_states()
         graph.expand(scan)
+        self._keep_others(layer.state)
         graph.expand(graph.written(self._state_store(), graph.view(scan, layer.state * slots * F32)))
         skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
