@@ -11,6 +11,11 @@ F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(
     {"command-r", "cohere2", "bert", "starcoder2", "phi2", "gptneox", "falcon", "stablelm", "modern-bert"}
 )
+NORMED_SHARES = frozenset(
+    {"llama", "mistral3", "granitehybrid", "granitemoe", "granite", "qwen3moe", "qwen3next", "qwen35moe", "qwen3vlmoe",
+     "minimax-01", "minimax-m2", "lfm2moe", "ernie4_5-moe", "phimoe", "kimi-linear", "mimo2", "smallthinker", "dbrx",
+     "arctic", "grok", "gemma4"}
+)  # the shares of the experts chosen are brought to a sum of one
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
 
@@ -127,6 +132,10 @@ class Blocks:
         order = self._new(layer.experts, tokens, scores)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
+        if self.shape.family in NORMED_SHARES:
+            parts_of_one = graph.view(shares)
+            total = self._new(1, tokens, self._new(1, tokens, parts_of_one), inplace=True)
+            shares = self._new(used, tokens, parts_of_one, total)
         graph.expand(shares)
         spread = graph.view(source)
         early = self.shape.family == "llama4"  # weighs what goes into the experts, not what comes out

@@ -8,7 +8,8 @@ from cortex.calculator.llamacpp_mixers import Mixers
 from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer
 
-SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "falcon-h1")
+SCALED_INPUT = ("gemma", "granite", "minicpm", "grok")
+SCALED_AT_ONCE = ("granite", "minicpm", "grok")
 # families that pick the rows of the output after the last layer, and those of them that norm all rows before
 NORMED_WHOLE = frozenset({"qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe"})
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
@@ -31,6 +32,8 @@ class LlamaGraph(Mixers):
         current = looked_up
         if shape.family.startswith(SCALED_INPUT):
             current = self._new(hidden, tokens, current, inplace=True)
+        if shape.family.startswith(SCALED_AT_ONCE):
+            graph.expand(current)
         current.kept = self.options.fresh_norms
         current = self._body(current, layers)
         if self.cached:
