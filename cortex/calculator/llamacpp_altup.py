@@ -42,9 +42,9 @@ class LayerInputsGraph(LlamaGraph):
         """What each layer takes of the tokens directly, projected for all layers at once."""
         width, tokens, graph = self._all_inputs(), self.tokens, self.graph
         looked_up = self._new(width, tokens, graph.stored(self.devices), graph.input(tokens * 4), backend=self.devices)
-        graph.expand(self._new(width, tokens, looked_up, inplace=True))
+        scaled = graph.expand(self._new(width, tokens, graph.view(looked_up), inplace=True))
         projected = self._norm(width, graph.view(self._matmul(width, current)), pinned=False)
-        summed = self._new(width, tokens, projected, graph.view(looked_up), inplace=True)
+        summed = self._new(width, tokens, projected, scaled, inplace=True)
         return self._new(width, tokens, graph.view(summed))
 
 
