@@ -29,7 +29,7 @@ class Inputs:
     value_slots: dict[int, Node]
     masks: dict[int, Node]
     narrowed: dict[tuple[int, int], Node]
-    rotations: dict[str, Node]
+    rotations: dict[tuple[str, bool], Node]
     states: Node
     other_states: Node
 
@@ -72,20 +72,23 @@ class Blocks:
         """How many tokens a token may look at: the cells of the cache, or the batch itself without one."""
         return cells if self.cached else self.tokens
 
-    def _rotations(self) -> dict[str, Node]:
-        """Hadamard matrices that quantized caches are turned with, where all heads have one size of 64 or more."""
+    def _rotations(self) -> dict[tuple[str, bool], Node]:
+        """Hadamard matrices that quantized caches are turned with, where all heads of a cache have one size.
+
+        Layers with a window have a cache of their own. Sizes are multiples of 64.
+        """
         rotations = {}
-        for kind, size in (("key_type", self._head_size("key")), ("value_type", self._head_size("value"))):
-            quantized = not getattr(self.options, kind).startswith(("f", "bf"))
-            if self.cached and quantized and size and size % 64 == 0 and self.shape.mla is None:
-                side = 64
-                while kind == "key_type" and size % (2 * side) == 0:
-                    side *= 2
-                rotations[kind] = self.graph.input(side * side * F32)
+        for windowed in (False, True):
+            for kind, side in (("key_type", "key"), ("value_type", "value")):
+                size = self._head_size(side, windowed)
+                quantized = not getattr(self.options, kind).startswith(("f", "bf"))
+                if self.cached and quantized and size and size % 64 == 0 and self.shape.mla is None:
+                    rotations[kind, windowed] = self.graph.input(_rotation(size, kind) ** 2 * F32)
         return rotations
 
-    def _head_size(self, side: str) -> int:
-        sizes = {getattr(layer, side) for layer in self.shape.trunk if layer.kv_heads}
+    def _head_size(self, side: str, windowed: bool) -> int:
+        layers = [layer for layer in self.shape.trunk if layer.kv_heads and (layer.window > 0) == windowed]
+        sizes = {getattr(layer, side) for layer in layers}
         return int(sizes.pop()) if len(sizes) == 1 else 0
 
     def _new(self, width: int, tokens: int, *srcs: Node, inplace: bool = False, backend: int = -1) -> Node:
@@ -160,3 +163,11 @@ class Blocks:
             shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
             total = self._new(hidden, tokens, total, shared, inplace=True)
         return total
+
+
+def _rotation(head: int, kind: str) -> int:
+    """The side of a cache's matrix: for keys the largest power of two that divides the head."""
+    side = 64
+    while kind == "key_type" and head % (2 * side) == 0:
+        side *= 2
+    return side

@@ -51,18 +51,18 @@ class Mixers(Blocks):
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
         elif self.shape.family == "llama4":
             turned[0] = self._new(query, tokens, parts[0], inplace=True)
-        parts = [*self._rotate(turned, "key_type", layer.key), *self._rotate(parts[2:], "value_type", layer.value)]
+        parts = [*self._rotate(turned, "key_type", layer), *self._rotate(parts[2:], "value_type", layer)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
-        heads = self._rotate([heads], "value_type", layer.value)[0]
+        heads = self._rotate([heads], "value_type", layer)[0]
         if gate is not None:
             opened = self._new(query, tokens, gate, inplace=True)
             heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
 
-    def _rotate(self, nodes: Sequence[Node], kind: str, size: int) -> list[Node]:
-        rotation = self.inputs.rotations.get(kind)
-        if rotation is None or not size:
+    def _rotate(self, nodes: Sequence[Node], kind: str, layer: Layer) -> list[Node]:
+        rotation = self.inputs.rotations.get((kind, layer.window > 0))
+        if rotation is None:
             return list(nodes)
         return [Node(node.size, (rotation, self.graph.view(node)), row=node.row) for node in nodes]
 
