@@ -9,6 +9,7 @@ from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
+NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
 UNTURNED = frozenset(
     {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"}
 )  # no rotary positions where they see everything
@@ -46,6 +47,8 @@ class Mixers(Blocks):
             gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
         if "attn_q_norm" in roles:
             parts[0], parts[1] = self._norm(query, parts[0]), self._norm(key, parts[1])
+        if self.shape.family in NORMED_VALUES:
+            parts[2] = self._new(value, tokens, parts[2])
         turned = parts[:2]
         if layer.window or self.shape.family not in UNTURNED:
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
