@@ -11,6 +11,7 @@ F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(
     {"command-r", "cohere2", "bert", "starcoder2", "phi2", "gptneox", "falcon", "stablelm", "modern-bert"}
 )
+SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
 NORMED_SHARES = frozenset(
     {"llama", "mistral3", "granitehybrid", "granitemoe", "granite", "qwen3moe", "qwen3next", "qwen35moe", "qwen3vlmoe",
      "minimax-01", "minimax-m2", "lfm2moe", "ernie4_5-moe", "phimoe", "kimi-linear", "mimo2", "smallthinker", "dbrx",
@@ -57,7 +58,7 @@ class Blocks:
         values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
         states = graph.input(options.slots * I32)
         return Inputs(
-            positions=graph.input(tokens * I32 * (4 if "rope_sections" in shape.roles else 1)),
+            positions=graph.input(tokens * I32 * (4 if shape.family in SECTIONED else 1)),
             rows=graph.input(self.outputs * I32),
             key_slots={window: graph.input(tokens * I64) for window in windows},
             value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},

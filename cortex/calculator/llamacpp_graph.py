@@ -15,6 +15,7 @@ NORMED_WHOLE = frozenset({"qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotro
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
 POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
+NORMED_AFTER = frozenset({"olmo2", "exaone4"})  # each block's result is normed, not what goes in
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
 
 
@@ -88,7 +89,7 @@ class LlamaGraph(Mixers):
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
         layer, shape = self.shape.layers[index], self.shape
         self._on(index)
-        normed = self._norm(shape.hidden, entry)
+        normed = entry if shape.family in NORMED_AFTER else self._norm(shape.hidden, entry)
         mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed
         if layer.state and layer.kv_heads:  # both mixers at once: summed before the last layer picks its rows
@@ -101,7 +102,7 @@ class LlamaGraph(Mixers):
         if shape.family in PARALLEL:
             added = self._new(shape.hidden, tokens, self._feed_forward(layer, feed, tokens), residual, inplace=True)
             return self._new(shape.hidden, tokens, added, mixed, inplace=True)
-        if "post_attention_norm" in shape.roles and "ffn_norm" in shape.roles:
+        if "post_attention_norm" in shape.roles and ("ffn_norm" in shape.roles or shape.family in NORMED_AFTER):
             mixed = self._norm(shape.hidden, mixed, tokens)
         summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
         return self._second_half(layer, summed, last)
@@ -112,7 +113,8 @@ class LlamaGraph(Mixers):
         tokens = self.outputs if last and shape.family not in LATE_ROWS else self.tokens
         if not SECOND_NORMS & shape.roles:
             return summed
-        fed = self._feed_forward(layer, self._norm(shape.hidden, summed, tokens), tokens)
+        source = summed if shape.family in NORMED_AFTER else self._norm(shape.hidden, summed, tokens)
+        fed = self._feed_forward(layer, source, tokens)
         if "post_ffw_norm" in shape.roles:
             fed = self._norm(shape.hidden, fed, tokens, pinned=False)
         pair = (summed, fed) if shape.family == "phi3" else (fed, summed)

@@ -9,9 +9,10 @@ from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
+WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
 NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
 UNTURNED = frozenset(
-    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"}
+    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe", "jamba"}
 )  # no rotary positions where they see everything
 
 
@@ -46,7 +47,7 @@ class Mixers(Blocks):
             parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
             gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
         if "attn_q_norm" in roles:
-            parts[0], parts[1] = self._norm(query, parts[0]), self._norm(key, parts[1])
+            parts[:2] = self._normed_heads(parts[:2])
         if self.shape.family in NORMED_VALUES:
             parts[2] = self._new(value, tokens, parts[2])
         turned = parts[:2]
@@ -62,6 +63,12 @@ class Mixers(Blocks):
             opened = self._new(query, tokens, gate, inplace=True)
             heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
+
+    def _normed_heads(self, parts: Sequence[Node]) -> list[Node]:
+        """Normed queries and keys: some families norm all heads as one row, in place, and cut them afterwards."""
+        if self.shape.family in WHOLE_ROWS:
+            return [self.graph.view(self._norm(part.row, part.srcs[0])) for part in parts]
+        return [self._norm(part.row, part) for part in parts]
 
     def _rotate(self, nodes: Sequence[Node], kind: str, layer: Layer) -> list[Node]:
         rotation = self.inputs.rotations.get((kind, layer.window > 0))
@@ -169,6 +176,8 @@ class Mixers(Blocks):
     def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
             return self._delta_net(layer, normed, facts)
+        if "ssm_x" in self.shape.roles:
+            return self._selective_scan(layer, normed, facts)
         return self._state_space(layer, normed, facts)
 
     def _states(self, values: int) -> Node:
@@ -201,6 +210,38 @@ class Mixers(Blocks):
         convolved = self._new(width, self.tokens, joined, backend=self.device)
         return self._new(width, self.tokens, convolved, inplace=True)
 
+    def _selective_scan(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        """The state space of the first Mamba: what it keeps and forgets follows from the convolved tokens."""
+        graph, tokens, slots = self.graph, self.tokens, self.options.slots
+        packed = self._matmul(2 * facts.inner, graph.view(normed))
+        mixed = self._convolution(layer, packed, facts.inner, facts)
+        chosen = self._matmul(facts.heads + 2 * facts.state, mixed)
+        widths = (facts.heads, facts.state, facts.state)
+        if "ssm_dt_norm" in self.shape.roles:
+            parts = [self._norm(width, graph.view(chosen)) for width in widths]
+        else:
+            parts = [self._new(facts.heads, tokens, graph.view(chosen)), graph.view(chosen), graph.view(chosen)]
+        steps = self._new(facts.inner, tokens, self._matmul(facts.inner, parts[0]), inplace=True)
+        scan = Node(
+            (facts.inner * tokens + layer.state * slots) * F32,
+            (self._state_store(layer.state), graph.view(mixed), steps, *parts[1:], self.inputs.states),
+        )
+        self._scanned(layer, scan)
+        skipped = self._new(facts.inner, tokens, mixed, inplace=True, backend=self.device)
+        summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
+        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
+        return graph.view(self._matmul(self.shape.hidden, gated))
+
+    def _scanned(self, layer: Layer, scan: Node) -> None:
+        """Runs the scan over the states and writes the last ones back."""
+        graph = self.graph
+        scan.backend = self.device
+        self._clear_states()
+        graph.expand(scan)
+        self._keep_others(layer.state)
+        kept = graph.view(scan, layer.state * self.options.slots * F32)
+        graph.expand(graph.written(self._state_store(), kept))
+
     def _state_space(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         graph, tokens, slots = self.graph, self.tokens, self.options.slots
         width = facts.inner + 2 * facts.groups * facts.state
@@ -212,11 +253,7 @@ class Mixers(Blocks):
             (facts.inner * tokens + layer.state * slots) * F32,
             (self._state_store(layer.state), graph.view(mixed), steps, graph.view(mixed), self.inputs.states),
         )
-        scan.backend = self.device
-        self._clear_states()
-        graph.expand(scan)
-        self._keep_others(layer.state)
-        graph.expand(graph.written(self._state_store(), graph.view(scan, layer.state * slots * F32)))
+        self._scanned(layer, scan)
         skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
         gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
@@ -230,7 +267,7 @@ class Mixers(Blocks):
         width = facts.inner + 2 * keys
         graph.expand(normed)
         packed, gate = self._matmul(width, normed), self._matmul(facts.inner, normed)
-        beta, alpha = self._matmul(facts.heads, normed), self._matmul(facts.heads, normed)
+        alpha, beta = (self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed))) for _ in range(2))
         mixed = self._convolution(layer, packed, width, facts)
         state = self._states(layer.state)
         query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
@@ -240,4 +277,4 @@ class Mixers(Blocks):
         normal = self._norm(facts.inner, graph.view(result))
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)
-        return self._matmul(self.shape.hidden, graph.view(product))
+        return graph.view(self._matmul(self.shape.hidden, graph.view(product)))
