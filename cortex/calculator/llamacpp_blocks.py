@@ -136,6 +136,8 @@ class Blocks:
         order = self._new(layer.experts, tokens, scores)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
+        if self.shape.family == "gpt-oss":  # turns the shares of the chosen into weights
+            shares = self._new(used, tokens, graph.view(shares))
         if self.shape.family in NORMED_SHARES:
             parts_of_one = graph.view(shares)
             total = self._new(1, tokens, self._new(1, tokens, parts_of_one), inplace=True)

@@ -95,7 +95,8 @@ class Mixers(Blocks):
 
     def _attend(self, layer: Layer, query: Node, key: Node | None, value: Node | None, mla: Mla | None) -> Node:
         graph, options, tokens = self.graph, self.options, self.tokens
-        for node in filter(None, (query, value, key)):
+        in_order = (query, key, value) if self.shape.window or not self.cached else (query, value, key)
+        for node in filter(None, in_order):
             graph.expand(node)
         cells = options.window_cells(self.shape, layer.window) if layer.window else options.cells(self.shape)
         cells = self._seen(cells)
