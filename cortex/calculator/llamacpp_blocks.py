@@ -42,7 +42,8 @@ class Blocks:
         self.shape, self.options, self.placement, self.devices = shape, options, placement, devices
         self.graph = Graph(devices + 1)
         self.tokens = options.tokens(shape)
-        self.outputs = self.tokens if options.outputs is None else min(options.outputs, self.tokens)
+        step = options.step(shape)
+        self.outputs = step if options.outputs is None else min(options.outputs, step)
         self.cached = keeps_cache(shape)
         self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)

@@ -104,8 +104,8 @@ class LlamaGraph(Mixers):
             return self._new(shape.hidden, tokens, added, mixed, inplace=True)
         if "post_attention_norm" in shape.roles and ("ffn_norm" in shape.roles or shape.family in NORMED_AFTER):
             mixed = self._norm(shape.hidden, mixed, tokens)
-        summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
-        return self._second_half(layer, summed, last)
+        pair = (residual, mixed) if shape.family == "jamba" else (mixed, residual)
+        return self._second_half(layer, self._new(shape.hidden, tokens, *pair, inplace=True), last)
 
     def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
         """The feed-forward block on what the mixer left, with its residual."""
@@ -117,7 +117,7 @@ class LlamaGraph(Mixers):
         fed = self._feed_forward(layer, source, tokens)
         if "post_ffw_norm" in shape.roles:
             fed = self._norm(shape.hidden, fed, tokens, pinned=False)
-        pair = (summed, fed) if shape.family == "phi3" else (fed, summed)
+        pair = (summed, fed) if shape.family in ("phi3", "jamba") else (fed, summed)
         return self._new(shape.hidden, tokens, *pair, inplace=True)
 
     def _rows(self, source: Node, width: int) -> Node:
