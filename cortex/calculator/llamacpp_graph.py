@@ -16,6 +16,7 @@ LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
 POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
 NORMED_AFTER = frozenset({"olmo2", "exaone4"})  # each block's result is normed, not what goes in
+RESIDUAL_FIRST = frozenset({"jamba", "lfm2", "lfm2moe"})  # sums take over the residual's memory
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
 
 
@@ -104,7 +105,7 @@ class LlamaGraph(Mixers):
             return self._new(shape.hidden, tokens, added, mixed, inplace=True)
         if "post_attention_norm" in shape.roles and ("ffn_norm" in shape.roles or shape.family in NORMED_AFTER):
             mixed = self._norm(shape.hidden, mixed, tokens)
-        pair = (residual, mixed) if shape.family == "jamba" else (mixed, residual)
+        pair = (residual, mixed) if shape.family in RESIDUAL_FIRST else (mixed, residual)
         return self._second_half(layer, self._new(shape.hidden, tokens, *pair, inplace=True), last)
 
     def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
@@ -117,7 +118,7 @@ class LlamaGraph(Mixers):
         fed = self._feed_forward(layer, source, tokens)
         if "post_ffw_norm" in shape.roles:
             fed = self._norm(shape.hidden, fed, tokens, pinned=False)
-        pair = (summed, fed) if shape.family in ("phi3", "jamba") else (fed, summed)
+        pair = (summed, fed) if shape.family in RESIDUAL_FIRST | {"phi3"} else (fed, summed)
         return self._new(shape.hidden, tokens, *pair, inplace=True)
 
     def _rows(self, source: Node, width: int) -> Node:

@@ -21,7 +21,7 @@ class Mixers(Blocks):
 
     def _mix(self, layer: Layer, entry: Node, normed: Node) -> Node:
         shape = self.shape
-        if layer.state and shape.recurrence is not None:
+        if layer.conv and shape.recurrence is not None:
             if not layer.kv_heads:
                 return self._recurrent(layer, normed, shape.recurrence)
             attended = self._attention(layer, normed)
@@ -177,6 +177,8 @@ class Mixers(Blocks):
     def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
             return self._delta_net(layer, normed, facts)
+        if "shortconv" in self.shape.roles:
+            return self._short_convolution(layer, normed, facts)
         if "ssm_x" in self.shape.roles:
             return self._selective_scan(layer, normed, facts)
         return self._state_space(layer, normed, facts)
@@ -210,6 +212,15 @@ class Mixers(Blocks):
         graph.expand(graph.written(self._state_store(), graph.view(joined, layer.conv * slots * F32)))
         convolved = self._new(width, self.tokens, joined, backend=self.device)
         return self._new(width, self.tokens, convolved, inplace=True)
+
+    def _short_convolution(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        """Two gates around a convolution over the last few tokens, without a state besides."""
+        graph, hidden, tokens = self.graph, self.shape.hidden, self.tokens
+        packed = self._matmul(3 * hidden, graph.view(normed))
+        gated = self._new(hidden, tokens, graph.view(packed), graph.view(packed))
+        mixed = self._convolution(layer, gated, hidden, facts)
+        opened = self._new(hidden, tokens, graph.view(packed), mixed, inplace=True)
+        return graph.view(self._matmul(hidden, opened))
 
     def _selective_scan(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         """The state space of the first Mamba: what it keeps and forgets follows from the convolved tokens."""

@@ -5,19 +5,24 @@ from random import Random
 
 from tools.plans.layouts import Model
 
-SEED, COUNT = 20261121, 160
+COUNT = 160
 CONTEXTS = (512, 2048, 4096, 6000, 8192, 16384, 32768, 65536, 100_000)
 CACHE_TYPES = ("f16", "f16", "q8_0", "q4_0", "bf16", "q5_1", "iq4_nl")
 BATCHES = (32, 64, 128, 256, 512, 512, 512, 1024, 2048)
 
 
-def drawn(models: list[Model], further: list[Model]) -> Iterator[tuple[Model, int, list[str]]]:
-    """A model, a number of GPUs and llama.cpp's arguments, COUNT times: every second one of ``further``."""
-    chance = Random(SEED)
+def drawn(seed: int, models: list[Model], further: list[Model]) -> Iterator[tuple[Model, int, list[str]]]:
+    """A model, a number of GPUs and llama.cpp's arguments, of COUNT draws: every second one of ``further``.
+
+    Several GPUs without shares are left out: llama.cpp then splits by what each has free just now.
+    """
+    chance = Random(seed)
     for number in range(COUNT):
         model = chance.choice(further if number % 2 else models)
         devices = chance.choice((1, 1, 2, 2, 3, 4))
-        yield model, devices, arguments(chance, model, devices)
+        words = arguments(chance, model, devices)
+        if devices == 1 or "-ts" in words:
+            yield model, devices, words
 
 
 def arguments(chance: Random, model: Model, devices: int) -> list[str]:

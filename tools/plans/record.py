@@ -1,4 +1,7 @@
-"""Records llama.cpp's memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [MODELS_FOLDER] [--drawn]."""
+"""Records llama.cpp's memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [--models FOLDER] [--seed N].
+
+With a seed, models and options are drawn by chance, else every model is planned in the configurations of PLANS.
+"""
 
 import json
 import re
@@ -6,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,11 +133,15 @@ def record(folder: Path, out: Path, kept: Path, plans: Iterable[tuple[Model, int
 
 
 def main() -> None:
-    words = [word for word in sys.argv[1:] if word != "--drawn"]
-    plans = drawn(models(), further_models()) if "--drawn" in sys.argv else chosen()
-    folder, out = Path(words[0]), Path(words[1])
-    with tempfile.TemporaryDirectory() as kept:
-        record(folder, out, Path(words[2] if len(words) > 2 else kept), plans)
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where llama-fit-params and ggml-rpc-server lie")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--models", type=Path, help="where to keep the models' headers")
+    parser.add_argument("--seed", type=int)
+    asked = parser.parse_args()
+    plans = chosen() if asked.seed is None else drawn(asked.seed, models(), further_models())
+    with tempfile.TemporaryDirectory() as made:
+        record(asked.folder, asked.out, asked.models or Path(made), plans)
 
 
 if __name__ == "__main__":
