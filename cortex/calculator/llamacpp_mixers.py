@@ -9,6 +9,7 @@ from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.llamacpp_states import States
 from cortex.calculator.shape import Layer, Mla
 
+ATTENTION_BLOCK = 256  # tokens
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
 WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
 NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
@@ -154,8 +155,13 @@ class Mixers(States):
 
     def _narrowed(self, source: Node) -> Node:
         """Fresh keys or values as attention takes them: 16-bit for flash attention, else as they are."""
-        view = self.graph.view(source)
-        return Node(source.row * self.tokens * F16, (view,)) if self.options.flash else view
+        view, tokens = self.graph.view(source), self.tokens
+        if not self.options.flash:
+            return view
+        if self.options.mixed_inputs:  # these builds fill up the last block
+            tokens = -(-tokens // ATTENTION_BLOCK) * ATTENTION_BLOCK
+            view = self.graph.view(self._new(source.row, tokens, view))
+        return Node(source.row * tokens * F16, (view,))
 
     def _mask(self, window: int) -> Node:
         mask = self.inputs.masks[window]

@@ -28,9 +28,9 @@ class States(Blocks):
     def _clear_states(self) -> None:
         self.graph.expand(self.graph.written(self._state_store()))
 
-    def _keep_others(self, values: int) -> None:
-        """States of sequences that are not in this batch move along: none in the largest one, but the steps remain."""
-        others = Node(0, (self._state_store(values), self.inputs.other_states))
+    def _keep_others(self, values: int, most: int = 0) -> None:
+        """States of sequences that are not in this batch move along: ``most`` in the largest one."""
+        others = Node(values * most * F32, (self._state_store(values), self.inputs.other_states))
         self.graph.expand(self.graph.written(self._state_store(), others))
 
     def _state_store(self, values: int = 0) -> Node:
@@ -84,7 +84,7 @@ class States(Blocks):
         scan.backend = self.device
         self._clear_states()
         graph.expand(scan)
-        self._keep_others(layer.state)
+        self._keep_others(layer.state, self.options.slots - 1 if self.options.mixed_inputs else 0)
         kept = graph.view(scan, layer.state * self.options.slots * F32)
         graph.expand(graph.written(self._state_store(), kept))
 
