@@ -1,7 +1,7 @@
 """What a model will take, per GPU and on the host, term by term, before anything starts. Pure arithmetic."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
@@ -95,12 +95,15 @@ def ranged(name: str, likely: float, low: float, high: float, reason: str) -> Te
 def estimate(shape: Shape, options: LlamaOptions | ServeOptions, cards: Sequence[Card]) -> Estimate:
     """What ``shape`` needs under ``options`` on ``cards`` (none: the processor only). Bytes throughout."""
     if isinstance(options, LlamaOptions):
-        return _llamacpp(shape, options, len(cards))
+        return _llamacpp(shape, options, cards)
     return _budgeted(shape, options, cards)
 
 
-def _llamacpp(shape: Shape, options: LlamaOptions, devices: int) -> Estimate:
-    planned: LlamaPlan = plan(shape, options, devices)
+def _llamacpp(shape: Shape, options: LlamaOptions, cards: Sequence[Card]) -> Estimate:
+    """Without shares llama.cpp splits by what each card has free."""
+    if not any(options.split):
+        options = replace(options, split=tuple(float(card.available) for card in cards))
+    planned: LlamaPlan = plan(shape, options, len(cards))
     extras = _file_terms(options)
     gpus = tuple(
         Need((*_buffers(each), *(extras if index == 0 else ()), OVERHEAD)) for index, each in enumerate(planned.devices)
@@ -109,7 +112,7 @@ def _llamacpp(shape: Shape, options: LlamaOptions, devices: int) -> Estimate:
         engine="llamacpp",
         gpus=gpus,
         host=Need((*_buffers(planned.host), *_serving_extras(shape, options))),
-        disk=shape.file_bytes + options.projector_bytes + options.lora_bytes,
+        disk=shape.file_bytes + options.projector_bytes + options.lora_bytes + options.draft_bytes,
         assumptions=shape.assumptions,
     )
 
@@ -138,16 +141,28 @@ def _file_terms(options: LlamaOptions) -> tuple[Term, ...]:
         exact("projector", options.projector_bytes, "the image projector's file"),
         ranged("projector_compute", 250 * MIB, 200 * MIB, 600 * MIB if options.flash else 4.6 * GIB,
                "one picture through the projector; far more without flash attention"),
+        ranged("draft_model", 1.15 * options.draft_bytes, options.draft_bytes, 1.5 * options.draft_bytes + 512 * MIB,
+               "a draft model's file, and as a guess its cache and buffers"),
     )  # fmt: skip
-    return tuple(term for term in terms[:2] if term.high) + (terms[2:] if options.projector_bytes else ())
+    lora, projector, picture, draft = terms
+    wanted = ((lora, options.lora_bytes), (projector, options.projector_bytes), (picture, options.projector_bytes),
+              (draft, options.draft_bytes))  # fmt: skip
+    return tuple(term for term, size in wanted if size)
 
 
 def _serving_extras(shape: Shape, options: LlamaOptions) -> tuple[Term, ...]:
     outputs = options.slots * (shape.vocab + shape.hidden) * 4
     return (
         exact("outputs", outputs, "logits and embeddings of one token per slot"),
-        ranged("prompt_cache", 0, 0, DEFAULT_PROMPT_CACHE, "llama-server keeps old prompts in up to 8 GiB of RAM"),
+        ranged("prompt_cache", 0, 0, _prompt_cache(options), "llama-server keeps finished prompts in RAM, up to here"),
     )
+
+
+def _prompt_cache(options: LlamaOptions) -> int:
+    """The most RAM for finished prompts; without a limit, as much as the engine takes by itself."""
+    if options.prompt_cache is None or options.prompt_cache < 0:
+        return DEFAULT_PROMPT_CACHE
+    return options.prompt_cache * MIB
 
 
 def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Estimate:
