@@ -157,10 +157,19 @@ def _show(model: Any) -> None:
         "Users": spec["users"],
         "GPUs": spec["gpus"],
         "Replicas": spec["replicas"],
+        "Placement": _placement(spec["placement"]),
         "Turn": model["turn"],
     })  # fmt: skip
     for replica in status["replicas"]:
         _show_replica(replica)
+
+
+def _placement(wish: Any) -> str:
+    """Where it may run, in one line; empty where that does not matter."""
+    labels = [f"{key}={value}" for key, value in wish["labels"].items()]
+    lists = {"GPUs": wish["cards"], "hosts": wish["hosts"], "hosts labelled": labels}
+    words = [f"{what} {', '.join(names)}" for what, names in lists.items() if names]
+    return "; ".join([*words, *(["spread"] if wish["spread"] else [])])
 
 
 def _show_replica(replica: Any) -> None:

@@ -16,7 +16,11 @@ NOT_YET = (Observed.ABSENT, Observed.FETCHING)
 
 
 class NoSeat(Exception):
-    """No room on this host's cards, with the reasons."""
+    """No room on this host's cards, with the reasons. What it held there before was given back."""
+
+    def __init__(self, why: placement.NoRoom) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class Busy(Exception):
@@ -66,21 +70,29 @@ def take(replica: Replica, size: int) -> tuple[str, ...]:
     with transaction.atomic():
         gpus = _locked(replica)
         held = list(replica.seats.select_related("gpu").order_by("gpu__index"))
-        if held and _still_right(held, wish):
+        misfit = _misfit(replica, wish)
+        if held and misfit is None and _still_right(held, wish):
             return tuple(seat.gpu_id for seat in held)
         _give_back(held)
         in_order = sorted(_locked(replica) if held else gpus, key=lambda gpu: gpu.index)
-        answer = placement.place(wish, cards(in_order))
-        if isinstance(answer, placement.NoRoom):
-            raise NoSeat(str(answer))
-        for uuid, share in answer.by_card.items():
-            Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
-            Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
-        return tuple(gpu.uuid for gpu in sorted(gpus, key=lambda gpu: gpu.index) if gpu.uuid in answer.by_card)
+        answer = misfit or placement.place(wish, cards(in_order))
+        if isinstance(answer, placement.Seats):
+            for uuid, share in answer.by_card.items():
+                Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
+                Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
+            return tuple(gpu.uuid for gpu in sorted(gpus, key=lambda gpu: gpu.index) if gpu.uuid in answer.by_card)
+    raise NoSeat(answer)
+
+
+def _misfit(replica: Replica, wish: placement.Need) -> placement.NoRoom | None:
+    host = replica.host
+    return placement.misfit(wish, host.name, host.labels) if host else None
 
 
 def _still_right(held: list[Seat], wish: placement.Need) -> bool:
     if any(seat.gpu.missing for seat in held) or wish.gpus not in (None, len(held)):
+        return False
+    if wish.pinned and not wish.pinned.issuperset(seat.gpu_id for seat in held):
         return False
     count = len(held)
     if wish.shares and count not in wish.shares:
