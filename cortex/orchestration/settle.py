@@ -1,5 +1,7 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
+from functools import partial
+
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 
@@ -12,6 +14,7 @@ from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import plan, seats
 from cortex.orchestration.effects import effect
+from cortex.telemetry import logs
 
 
 def unsettled() -> QuerySet[Model]:
@@ -58,10 +61,11 @@ def _rows(model: Model) -> list[Replica]:
 
 
 def _is_over(replica: Replica) -> bool:
-    """Remove the row of a slot nobody wants whose container was seen gone."""
+    """Remove the row of a slot nobody wants whose container was seen gone, and what it printed."""
     surplus = replica.model.removed_at is not None or replica.slot >= replica.model.replicas
     if not surplus or not _has_nothing(replica):
         return False
+    transaction.on_commit(partial(logs.drop, replica.id))
     replica.delete()
     return True
 

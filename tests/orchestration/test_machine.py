@@ -189,7 +189,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def seats_add_up(self) -> None:
-        assert [v for v in fsck.rows() if v.rule in (3, 4, 6, 8, 10)] == []
+        """What a crash leaks is for the next whole look to find: quiet() asks about that."""
+        found = [violation for violation in fsck.rows() if violation.rule in (3, 4, 6, 8, 10)]
+        assert [violation for violation in found if "nothing of it is there" not in violation.what] == []
 
     @invariant()
     def strangers_are_left_alone(self) -> None:
