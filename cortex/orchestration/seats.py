@@ -2,16 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import F
 
 from cortex import placement
 from cortex.catalog.models import Model
+from cortex.fleet import clock
 from cortex.fleet.models import Gpu, Host, Overtaken, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration import needs
 
+SEEN_WITHIN = timedelta(seconds=60)
 NOT_YET = (Observed.ABSENT, Observed.FETCHING)
 
 
@@ -95,7 +98,7 @@ def launch(replica: Replica) -> None:
     """Mark it as the one that starts on its cards. Raises Busy while another does.
 
     Engines size themselves by what they see free, so the next waits until the first has its memory, and
-    until a sample shows it.
+    until a sample shows it, or samples fail to come.
     """
     with transaction.atomic():
         uuids = set(_locked(replica).gpus.values_list("uuid", flat=True))
@@ -112,8 +115,9 @@ def launch(replica: Replica) -> None:
 def _is_starting(seat: Seat) -> bool:
     attempt = seat.replica.attempts.filter(ended_at=None).first()
     if attempt is None or attempt.ready_at is None:
-        return attempt is not None or seat.replica.observed == Observed.ABSENT
-    return seat.gpu.seen_at is not None and seat.gpu.seen_at < attempt.ready_at
+        return attempt is not None
+    unseen = seat.gpu.seen_at is not None and seat.gpu.seen_at < attempt.ready_at
+    return unseen and clock.now() - attempt.ready_at < SEEN_WITHIN
 
 
 def free(replica: Replica) -> None:

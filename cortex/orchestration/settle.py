@@ -1,5 +1,7 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
+from functools import partial
+
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 
@@ -12,6 +14,7 @@ from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import plan, seats
 from cortex.orchestration.effects import effect
+from cortex.telemetry import logs
 
 
 def unsettled() -> QuerySet[Model]:
@@ -59,9 +62,10 @@ def _rows(model: Model) -> list[Replica]:
 
 
 def _is_over(replica: Replica) -> bool:
-    """Remove the row of a slot nobody wants whose container was seen gone."""
+    """Remove the row of a slot nobody wants whose container was seen gone, and what it printed."""
     if not Replica.objects.filter(surplus(), id=replica.id).exists() or not _has_nothing(replica):
         return False
+    transaction.on_commit(partial(logs.drop, replica.id))
     replica.call_off()  # it leaves its slot to the one that replaces it
     replica.delete()
     return True
