@@ -15,6 +15,8 @@ from rest_framework.test import APIClient
 from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
 from cortex.telemetry import inflight, logs
+from tests.faults import results
+from tests.faults.record import Record
 from tests.plugin import SCRATCH
 from tools import services
 
@@ -64,6 +66,14 @@ def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield redis_url
     logs._client.cache_clear()
     inflight._client.cache_clear()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+    """What a test of a fault leaves for docs/faults.md; it has to end with `fsck`."""
+    record = Record(results.facts_of(request.node))
+    yield record
+    assert record.is_checked, "call record.check(here) at the end"
 
 
 @pytest.fixture
