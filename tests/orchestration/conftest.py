@@ -81,11 +81,11 @@ def define(models_folder: Path, made: Path, here: Here) -> Callable[..., Model]:
     return define
 
 
-class Loop:
+class ByHand:
     """The loop by hand: what agents and workers do, when a test says so."""
 
-    def __init__(self, here: Here, world: World, time: Time) -> None:
-        self.here, self.world, self.time = here, world, time
+    def __init__(self, here: Here) -> None:
+        self.here = here
 
     def replica(self, name: str = "tiny", slot: int = 0) -> Replica:
         rows = Replica.objects.select_related("model", "host")
@@ -113,6 +113,14 @@ class Loop:
 
     def card(self, uuid: str = "GPU-0", total: int = 48 * GIB, **more: Any) -> Gpu:
         return Gpu.objects.create(uuid=uuid, host=self.here.host, name="L40S", total=total, **more)
+
+
+class Loop(ByHand):
+    """The same on an imaginary host, whose clock the test moves."""
+
+    def __init__(self, here: Here, world: World, time: Time) -> None:
+        super().__init__(here)
+        self.world, self.time = world, time
 
 
 @pytest.fixture
