@@ -216,20 +216,17 @@ ROWS = (
         "Messages come a hundred times, out of order, a week late",
         "Nothing is done beyond the first.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         34,
         "A task runs longer than the broker waits",
         "The second delivery gets no lock and leaves: one effect.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         35,
         "A task that ends its worker each time",
         "It is not delivered for ever; others go on.",
-        impossible=NOT_YET,
     ),
     Fault(
         36,
