@@ -12,7 +12,7 @@ from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import plan, seats
+from cortex.orchestration import needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.telemetry import logs
 
@@ -84,9 +84,11 @@ def _has_nothing(replica: Replica) -> bool:
 
 
 def _may_move(replica: Replica) -> bool:
-    """Whether it has no host yet, or nothing on one that can start nothing."""
-    stranded = Replica.objects.filter(_is_stranded(), id=replica.id)
-    return replica.host is None or (stranded.exists() and _has_nothing(replica))
+    """Whether it has no host yet, or nothing on one that can start nothing or is not where it may be."""
+    if replica.host is None:
+        return True
+    stranded = Replica.objects.filter(_is_stranded(), id=replica.id).exists()
+    return (stranded or not needs.met(replica, ())) and _has_nothing(replica)
 
 
 def _place(replica: Replica) -> None:
