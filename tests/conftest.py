@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
+from cortex.fleet.models import Install
 from cortex.telemetry import inflight, logs
 from tests.plugin import SCRATCH
 from tools import services
@@ -41,6 +42,12 @@ def django_db_modify_db_settings(postgres_url: str) -> None:
     """Point Django at it, for every test that uses the database."""
     parts = conninfo_to_dict(postgres_url)
     settings.DATABASES["default"].update(HOST=parts["host"], USER=parts["user"], NAME="postgres", PORT="")
+
+
+@pytest.fixture(autouse=True)
+def _installed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test's database may be another install's."""
+    monkeypatch.setattr(Install, "_known", "")
 
 
 @pytest.fixture(scope="session")

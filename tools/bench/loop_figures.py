@@ -122,14 +122,15 @@ class Bench:
     def idle(self) -> None:
         time.sleep(10)
         before, queries, began = self._busy(), asked(), time.monotonic()
-        time.sleep(IDLE_SECONDS)
+        sweeps, looks = watch(IDLE_SECONDS)
         took = time.monotonic() - began
         shares = {role: (busy - before[role]) / took * 100 for role, busy in self._busy().items()}
         memory = {role: self.processes.memory(role) / 1e6 for role in LOOP}
         each = [", ".join(f"{role} {part:.1f}" for role, part in parts.items()) for parts in (shares, memory)]
         self._row(f"at rest with {MANY} replicas, worker + agent", sum(shares.values()), "% core", 3, each[0])
         self._row("  their memory (proportional set size)", sum(memory.values()), "MB", 250, each[1])
-        self._row("  their transactions in PostgreSQL", (asked() - queries) / took, "/s")
+        self._row("  their transactions in PostgreSQL", (asked() - queries - looks) / took, "/s")
+        self._row("  sweeps meanwhile", sweeps / took, "/s", None, f"one in {settings.SWEEP_EVERY:g} s is due")
 
     def restart(self) -> None:
         before, began, at = self._ids(), time.monotonic(), clock.now()
@@ -181,6 +182,16 @@ class Bench:
 
     def _row(self, what: str, seen: float, unit: str, bar: float | None = None, also: str = "") -> None:
         self._table.add(Row(what, seen, unit, bar, also))
+
+
+def watch(seconds: float) -> tuple[int, int]:
+    """How often this host is swept meanwhile (a busy machine may skip some), and how often we looked."""
+    until, seen, looks = time.monotonic() + seconds, set(), 0
+    while time.monotonic() < until:
+        seen.add(Host.objects.values_list("swept_at", flat=True).get())
+        looks += 1
+        time.sleep(0.5)
+    return len(seen) - 1, looks
 
 
 def asked() -> int:

@@ -2,8 +2,9 @@
 
 import uuid
 from datetime import timedelta
+from typing import ClassVar
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import F, Q
 
 from cortex.fleet import clock
@@ -13,6 +14,8 @@ SILENT_AFTER = timedelta(seconds=20)
 
 class Install(models.Model):
     """This installation's identity: the label that tells our containers from everybody else's."""
+
+    _known: ClassVar[str] = ""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     only = models.BooleanField(default=True, unique=True, editable=False)
@@ -25,8 +28,14 @@ class Install(models.Model):
 
     @classmethod
     def identity(cls) -> str:
-        """Thirty-two hex digits, made on first use."""
-        return cls.objects.get_or_create(only=True)[0].id.hex
+        """Thirty-two hex digits, made on first use; asked once a process, since they never change."""
+        if cls._known:
+            return cls._known
+        identity: str = cls.objects.get_or_create(only=True)[0].id.hex
+        # What was made inside a transaction may be rolled back.
+        if not connection.in_atomic_block:
+            cls._known = identity
+        return identity
 
 
 class HostQuerySet(models.QuerySet["Host"]):
