@@ -33,7 +33,7 @@ RELIST_EVERY = 2.0
 LOGS_EVERY = 10.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
-RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"))
+RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"), called_off=False)
 HEAD_START = timedelta(seconds=1)
 
 
@@ -131,8 +131,10 @@ class Agent:
             settle(model.id)
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
         over = Q(observed=Observed.ABSENT, retry_at__lte=now, gave_up=False) & RUNNING
-        due = behind | over | Q(observed__in=[Observed.LOADING, Observed.FETCHING])
-        for replica in Replica.objects.filter(due, host=self._here.host).select_related("model"):
+        under_way = Q(observed__in=[Observed.LOADING, Observed.FETCHING])
+        replaced = Q(successor__observed=Observed.READY, called_off=False)
+        due = Replica.objects.filter(behind | over | under_way | replaced, host=self._here.host)
+        for replica in due.select_related("model"):
             if replica.observed == Observed.FETCHING:
                 self._fetch(replica)
             if replica.observed != Observed.FETCHING or replica.turn != replica.model.turn:

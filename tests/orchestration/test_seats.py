@@ -90,8 +90,9 @@ def test_more_cards_wanted_than_held_is_a_change(define: Define, loop: Loop, wor
     loop.look()
     loop.look()
     define(gpus=2)
+    loop.settle()
     assert loop.look().observed == Observed.READY
-    assert loop.here.runtime.find()[0].gpus == ("GPU-0", "GPU-1")
+    assert [container.gpus for container in loop.here.runtime.find()] == [("GPU-0", "GPU-1")]
 
 
 @pytest.mark.django_db
