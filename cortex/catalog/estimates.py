@@ -13,7 +13,7 @@ from cortex.calculator.memory import Estimate
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog import shapes
-from cortex.catalog.definition import Definition, Refusal, as_problem
+from cortex.catalog.definition import Definition, Refusal, Source, as_problem
 from engines import engine
 from engines.contract import MODELS, Launch, ModelFiles
 from engines.habits import Habits, MemoryHabits, ServeOptions
@@ -138,9 +138,20 @@ def _launch(definition: Definition, shape: Shape, count: int) -> Launch:
 
 
 def _with_files(habits: MemoryHabits) -> Habits:
-    """The habits with the sizes of the further files they name."""
-    sizes = {habit: sum(map(_size, paths)) for habit, paths in habits.files.items()}
+    """The habits with the sizes of the further files they name, and what a draft model caches."""
+    sizes: dict[str, object] = {habit: sum(map(_size, paths)) for habit, paths in habits.files.items()}
+    if habits.draft:
+        sizes["draft_widths"] = _widths(habits.draft)
     return replace(habits.options, **sizes) if sizes else habits.options  # type: ignore[arg-type]
+
+
+def _widths(path: str) -> tuple[int, ...]:
+    """Values that each layer of a draft model caches per token."""
+    try:
+        drafting = shapes.shape_of(Source(path=str(PurePosixPath(path).relative_to(MODELS))))
+    except UnreadableModel as error:
+        raise Unknown(f"The draft model {path} is loaded as well: {error}", "Correct its path.") from error
+    return tuple(layer.cached_width for layer in drafting.trunk if layer.cached_width)
 
 
 def _size(path: str) -> int:
