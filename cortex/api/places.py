@@ -5,7 +5,6 @@ from datetime import datetime
 from django.db.models import Count, QuerySet
 
 from cortex.api import shapes
-from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Stray
 from cortex.orchestration.strays import GRACE
 
@@ -18,11 +17,11 @@ def with_counts(hosts: "QuerySet[Host]") -> "QuerySet[Host]":
     )
 
 
-def host(row: Host) -> shapes.HostAnswer:
-    """A row of with_counts()."""
+def host(row: Host, now: datetime) -> shapes.HostAnswer:
+    """A row of with_counts(), by the database's clock."""
     return shapes.HostAnswer(
         name=row.name,
-        answering=is_answering(row.seen_at),
+        answering=row.seen_at is not None and now - row.seen_at < SILENT_AFTER,
         cores=row.cores,
         memory=row.memory,
         version=row.version,
@@ -37,10 +36,6 @@ def host(row: Host) -> shapes.HostAnswer:
         strays=row.stray_count,  # type: ignore[attr-defined]
         seen_at=row.seen_at,
     )
-
-
-def is_answering(seen_at: datetime | None) -> bool:
-    return seen_at is not None and clock.now() - seen_at < SILENT_AFTER
 
 
 def gpu(row: Gpu, models: list[str]) -> shapes.GpuAnswer:

@@ -82,9 +82,8 @@ def _verb(changes: Mapping[str, Any]) -> str:
 def holding(host: Host) -> list[Replica]:
     """Replicas of which something is there, or may be: whatever it was when it was last seen."""
     under_way = Attempt.objects.filter(replica__host=host, ended_at=None)
-    there = (
-        ~Q(observed=Observed.ABSENT) | Q(id__in=Seat.objects.values("replica")) | Q(id__in=under_way.values("replica"))
-    )
+    promised = Q(id__in=Seat.objects.values("replica")) | ~Q(memory=0)
+    there = ~Q(observed=Observed.ABSENT) | promised | Q(id__in=under_way.values("replica"))
     return list(Replica.objects.filter(there, host=host).select_related("model").order_by("model__name", "slot"))
 
 

@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 from cortex.api import documented, paging, places, reading, shapes
 from cortex.api.permissions import person_of
 from cortex.catalog import files
+from cortex.fleet import clock
 from cortex.fleet.models import Gpu, Host, Seat
 from cortex.orchestration import host_orders
 from cortex.orchestration.host_orders import HostWish, NoSuchHost
@@ -24,8 +25,8 @@ class Hosts(APIView):
     @extend_schema(operation_id="list_hosts", responses=documented.page_of(shapes.HostAnswer))
     def get(self, request: Request) -> Response:
         """List hosts: whether they answer, and what is wrong when something is."""
-        rows = places.with_counts(Host.objects.all())
-        return Response(paging.whole(places.host(row).model_dump(mode="json") for row in rows))
+        rows, now = places.with_counts(Host.objects.all()), clock.now()
+        return Response(paging.whole(places.host(row, now).model_dump(mode="json") for row in rows))
 
 
 class OneHost(APIView):
@@ -95,4 +96,4 @@ def _shown(name: str) -> Response:
     row = places.with_counts(Host.objects.filter(name=name)).first()
     if row is None:
         raise NoSuchHost(name)
-    return Response(places.host(row).model_dump(mode="json"))
+    return Response(places.host(row, clock.now()).model_dump(mode="json"))
