@@ -90,6 +90,7 @@ class Router:
 
     async def refresh(self) -> None:
         """Read the table anew; the last good one stays in force when the database is away."""
+        began = time.monotonic()
         try:
             self._table = await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
         except DatabaseFault as error:
@@ -99,7 +100,7 @@ class Router:
             return
         if self.trouble:
             logger.warning("The database answers again; routes are fresh.")
-        self.trouble, self.loaded_at = "", time.monotonic()
+        self.trouble, self.loaded_at = "", began
         now = time.monotonic()
         self._avoided = {target: until for target, until in self._avoided.items() if until > now}
 
@@ -124,9 +125,13 @@ class Router:
         try:
             return self.find(name)
         except Fault:
-            async with self._reading:  # many who miss at once read it once
-                if self.loaded_at is None or time.monotonic() - self.loaded_at > FRESH_FOR:
-                    await self.refresh()
+            return await self.renew(name, time.monotonic() - FRESH_FOR)
+
+    async def renew(self, name: str, since: float) -> Route:
+        """As find(), in a table that was read after `since`, unless the database is away. Raises Fault."""
+        async with self._reading:  # many who ask at once read it once
+            if not self.trouble and (self.loaded_at is None or self.loaded_at < since):
+                await self.refresh()
         return self.find(name)
 
     def choose(self, route: Route, without: Collection[Target] = ()) -> Target | None:

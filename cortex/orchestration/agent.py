@@ -27,6 +27,7 @@ from cortex.runtime.contract import RuntimeFault
 log = logging.getLogger(__name__)
 
 BRIEFLY = 0.5
+DRAINS_EVERY = 0.25
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
@@ -34,6 +35,8 @@ LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
 RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"))
 HEAD_START = timedelta(seconds=1)
+
+Round = Callable[[], float | None]  # the seconds until the next one, when it is not the usual pause
 
 
 class Agent:
@@ -48,7 +51,7 @@ class Agent:
 
     def run(self) -> None:
         """Until stop()."""
-        rounds: list[tuple[Callable[[], None], float]] = [
+        rounds: list[tuple[Round, float]] = [
             (self._register, SAMPLE_EVERY),
             (self._watch, 1.0),
             (self._relist, RELIST_EVERY),
@@ -72,25 +75,25 @@ class Agent:
     def stop(self) -> None:
         self._stop.set()
 
-    def _repeat(self, work: Callable[[], None], pause: float) -> None:
+    def _repeat(self, work: Round, pause: float) -> None:
         while not self._stop.is_set():
+            next = None
             try:
-                work()
+                next = work()
             except (DatabaseError, RuntimeFault, OSError) as error:
                 log.warning("%s: %s: %s", work.__name__, type(error).__name__, error)
             except Exception:
                 log.exception("%s failed; it goes on", work.__name__)
             close_old_connections()
-            self._stop.wait(pause)
+            self._stop.wait(next or pause)
 
     def _register(self) -> None:
         hosts.register(self._here)
 
-    def _sample(self) -> None:
+    def _sample(self) -> float | None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        if not seen.cards:  # a host without cards rarely gets one
-            self._stop.wait(WITHOUT_CARDS)
+        return None if seen.cards else WITHOUT_CARDS  # a host without cards rarely gets one
 
     def _measure(self) -> None:
         measure(self._here)
@@ -111,16 +114,20 @@ class Agent:
         if swept is None or clock.now() - swept > timedelta(seconds=2 * settings.SWEEP_EVERY):
             sweep(self._here, at_once)
 
-    def _due(self) -> None:
-        """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
+    def _due(self) -> float | None:
+        """What changes without an event: engines that get ready, requests that end before a stop, backoffs that end,
+        orders that no worker took up."""
         late = clock.now() - HEAD_START
         for model in unsettled().filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
             settle(model.id)
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
         over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
-        due = Replica.objects.filter(behind | over | Q(observed=Observed.LOADING), host=self._here.host)
-        for id in due.values_list("id", flat=True):
+        drains = Q(observed=Observed.READY, draining_at__isnull=False)
+        due = Replica.objects.filter(behind | over | drains | Q(observed=Observed.LOADING), host=self._here.host)
+        found = list(due.values_list("id", "draining_at"))
+        for id, _ in found:
             self._looks.ask(id)
+        return DRAINS_EVERY if any(draining_at for _, draining_at in found) else None
 
     def _fetch(self) -> None:
         for replica in Replica.objects.filter(host=self._here.host, observed=Observed.FETCHING).select_related("model"):
