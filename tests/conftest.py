@@ -16,6 +16,8 @@ from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
 from cortex.fleet.models import Install
 from cortex.telemetry import inflight, logs
+from tests.faults import results
+from tests.faults.record import Record
 from tests.plugin import SCRATCH
 from tools import services
 
@@ -65,6 +67,14 @@ def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield redis_url
     logs._client.cache_clear()
     inflight._client.cache_clear()
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Iterator[Record]:
+    """What a test of a fault leaves for docs/faults.md; it has to end with `fsck`."""
+    record, failed = Record(results.facts_of(request.node)), request.session.testsfailed
+    yield record
+    assert record.is_checked or request.session.testsfailed > failed, "call record.check(here) at the end"
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
-RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"))
+RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"), called_off=False)
 HEAD_START = timedelta(seconds=1)
 
 Round = Callable[[], float | None]  # the seconds until the next one, when it is not the usual pause
@@ -122,8 +122,9 @@ class Agent:
             settle(model.id)
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
         over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
+        waiting = Q(observed=Observed.LOADING) | Q(successor__observed=Observed.READY, called_off=False)
         drains = Q(observed=Observed.READY, draining_at__isnull=False)
-        due = Replica.objects.filter(behind | over | drains | Q(observed=Observed.LOADING), host=self._here.host)
+        due = Replica.objects.filter(behind | over | waiting | drains, host=self._here.host)
         found = list(due.values_list("id", "draining_at"))
         for id, _ in found:
             self._looks.ask(id)

@@ -12,6 +12,7 @@ from engines.contract import Diagnosis
 
 FIRST_LINES = 30
 LAST_LINES = 100
+KILLED = 137
 OVERTAKEN = "Overtaken by a newer order."
 
 
@@ -94,13 +95,21 @@ def explain(engine_name: str, container: Container, last: list[str]) -> Diagnosi
         return Diagnosis(cause=f"It could not be started: {container.error}", remedy="", permanent=False, line="")
     if container.oom_killed:
         remedy = "Give the host more memory, or the model less context, or smaller weights."
-        return Diagnosis(cause="The host ran out of memory and killed it.", remedy=remedy, permanent=False, line="")
-    if container.exit_code == 137:
+        return Diagnosis(cause=_who_ran_out(container), remedy=remedy, permanent=False, line="")
+    if container.exit_code == KILLED:
         cause = "Something outside Cortex killed it (exit status 137)."
         return Diagnosis(cause=cause, remedy="", permanent=False, line="")
     cause = f"The engine ended by itself with exit status {container.exit_code}."
     line = next((text for text in reversed(last) if text.strip()), "")
     return Diagnosis(cause=cause, remedy="Its log tells more.", permanent=False, line=line)
+
+
+def _who_ran_out(container: Container) -> str:
+    """The flag tells of any process in the container: only with 137 was it the engine itself."""
+    if container.exit_code == KILLED:
+        return "The host ran out of memory and killed it."
+    child = "The host ran out of memory and killed one of its processes"
+    return f"{child}; the engine then ended with exit status {container.exit_code}."
 
 
 def keep_words(attempt: Attempt, runtime: Runtime, container: Container) -> list[str]:

@@ -64,6 +64,9 @@ def _seats_add_up() -> Iterator[Violation]:
         yield Violation(3, f"{card}: {card.reserved} bytes are reserved, its seats are {card.promised}.")
     for gpu in Gpu.objects.filter(Q(reserved__gt=F("total")) | Q(reserved__lt=0)):
         yield Violation(3, f"{gpu}: {gpu.reserved} of {gpu.total} bytes are reserved.")
+    held = Host.objects.annotate(held=Coalesce(Sum("replicas__memory"), 0)).exclude(held=F("reserved"))
+    for name, reserved, promised in held.values_list("name", "reserved", "held"):
+        yield Violation(3, f"{name}: {reserved} bytes of memory are reserved, its replicas hold {promised}.")
 
 
 def _seats_have_a_reason() -> Iterator[Violation]:

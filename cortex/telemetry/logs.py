@@ -35,7 +35,7 @@ class Entry:
 
 @cache
 def _client() -> Any:  # the client's own types cannot tell decoded answers
-    return redis.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_timeout=5, socket_connect_timeout=2)
+    return redis.Redis.from_url(settings.BROKER_URL, decode_responses=True, socket_timeout=2, socket_connect_timeout=2)
 
 
 def _key(replica: UUID) -> str:

@@ -237,8 +237,8 @@ def test_a_changed_definition_replaces_the_container(define: Define, loop: Loop)
     loop.look()
     before = loop.here.runtime.find()[0]
     define(options={"batch_size": 64})
-    loop.look()
-    after = loop.here.runtime.find()[0]
+    loop.settle()
+    (after,) = loop.here.runtime.find()
     assert before.labels[Label.FINGERPRINT] != after.labels[Label.FINGERPRINT]
     assert loop.look().observed == Observed.READY
 
@@ -259,9 +259,9 @@ def test_restart_makes_a_new_container(define: Define, loop: Loop) -> None:
     loop.look()
     before = loop.here.runtime.find()[0].id
     orders.restart("tiny", None)
-    loop.look()
+    loop.settle()
     assert loop.look().observed == Observed.READY
-    assert loop.here.runtime.find()[0].id != before
+    assert [container.id != before for container in loop.here.runtime.find()] == [True]
     assert loop.replica().failures == 0
 
 

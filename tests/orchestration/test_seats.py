@@ -17,15 +17,17 @@ from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.sweep import sweep
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
+from tests.faults.record import Record
 from tests.orchestration.conftest import CUDA_IMAGE, GIB, Loop, Time
 
 Define = Callable[..., Model]
 THREADS, REPLICAS, CARDS = 50, 10, 4
 
 
+@pytest.mark.fault(25)
 @pytest.mark.django_db(transaction=True)
 def test_fifty_threads_place_ten_exclusive_replicas_on_four_cards(
-    define: Define, loop: Loop, world: World, monkeypatch: pytest.MonkeyPatch
+    define: Define, loop: Loop, world: World, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(CARDS):
         loop.card(f"GPU-{number}", total=2 * GIB)
@@ -43,7 +45,7 @@ def test_fifty_threads_place_ten_exclusive_replicas_on_four_cards(
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with record.convergence(), ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(race, range(THREADS)))
     assert Replica.objects.filter(observed=Observed.READY).count() == CARDS
     assert sorted(Seat.objects.values_list("gpu_id", flat=True)) == [f"GPU-{n}" for n in range(CARDS)]
@@ -51,6 +53,8 @@ def test_fifty_threads_place_ten_exclusive_replicas_on_four_cards(
     assert all(gpu.reserved == gpu.total for gpu in Gpu.objects.all())
     waiting = Replica.objects.exclude(observed=Observed.READY)
     assert all("free" in replica.reason and replica.failures == 0 for replica in waiting)
+    record.saw(f"{len(loop.containers())} run, one on each card; {len(waiting)} wait, each told what is free.")
+    record.check(loop.here)
 
 
 @pytest.mark.django_db
@@ -126,8 +130,9 @@ def test_more_cards_wanted_than_held_is_a_change(define: Define, loop: Loop, wor
     loop.look()
     loop.look()
     define(gpus=2)
+    loop.settle()
     assert loop.look().observed == Observed.READY
-    assert loop.here.runtime.find()[0].gpus == ("GPU-0", "GPU-1")
+    assert [container.gpus for container in loop.here.runtime.find()] == [("GPU-0", "GPU-1")]
 
 
 @pytest.mark.django_db

@@ -46,12 +46,14 @@ class Host(models.Model):
     """A container engine with its GPUs and one worker queue. `memory` is bytes; `condition` says what is wrong.
 
     `machine` is the name its container engine gives; `toolkit_condition` why containers get no GPUs there,
-    which `gpu_condition` repeats. `labels` are what people call it, for models that ask.
+    which `gpu_condition` repeats. `labels` are what people call it, for models that ask. Of its `memory`, `reserved`
+    is promised to replicas.
     """
 
     name = models.CharField(max_length=63, unique=True)
     cores = models.PositiveIntegerField(default=0)
     memory = models.PositiveBigIntegerField(default=0)
+    reserved = models.PositiveBigIntegerField(default=0)
     version = models.CharField(max_length=100, blank=True, default="")
     condition = models.TextField(blank=True, default="")
     gpu_condition = models.TextField(blank=True, default="")
