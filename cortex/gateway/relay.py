@@ -55,11 +55,14 @@ class Call:
 
 
 class Failed(Exception):
-    """A replica did not answer, or said that it cannot: another may. `sent`: it may have begun to work."""
+    """A replica did not answer, or said that it cannot: another may. `sent`: it may have begun to work.
 
-    def __init__(self, fault: Fault, *, sent: bool) -> None:
+    `gone`: it refused the connection or hung up, as what was stopped since the routes were read does.
+    """
+
+    def __init__(self, fault: Fault, *, sent: bool, gone: bool = True) -> None:
         super().__init__(fault.message)
-        self.fault, self.sent = fault, sent
+        self.fault, self.sent, self.gone = fault, sent, gone
 
 
 def session() -> aiohttp.ClientSession:
@@ -107,6 +110,8 @@ class Relay:
                 cause = failed.__cause__ or failed
                 logger.warning("Replica %s of %s failed: %r", target.address, call.route.name, cause)
                 self._router.avoid(target)
+                if failed.gone:
+                    call.route = await self._router.renew(call.route.name, time.monotonic())
                 if not self._may_go_on(call.route, tried, failed):
                     raise failed.fault from failed
 
@@ -161,7 +166,7 @@ class Relay:
     async def _raise_error(self, response: aiohttp.ClientResponse) -> None:
         fault = openai.engine_fault(response.status, await response.read(), response.headers.get("retry-after", ""))
         if response.status in ELSEWHERE:
-            raise Failed(fault, sent=False)
+            raise Failed(fault, sent=False, gone=False)
         raise fault
 
     async def _pass_whole(self, response: aiohttp.ClientResponse, call: Call) -> None:

@@ -121,9 +121,7 @@ def test_a_changed_pin_moves_what_runs_to_the_other_card(define: Define, loop: L
 
 @pytest.mark.parametrize("wish", [{"hosts": ["other"]}, {"labels": {"zone": "cellar"}}])
 @pytest.mark.usefixtures("cards")
-def test_a_changed_wish_for_a_host_moves_what_runs_there(
-    define: Define, loop: Loop, wish: dict[str, Any]
-) -> None:
+def test_a_changed_wish_for_a_host_moves_what_runs_there(define: Define, loop: Loop, wish: dict[str, Any]) -> None:
     define()
     loop.look()
     other_host(labels={"zone": "cellar"})
