@@ -17,6 +17,7 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
+from cortex.orchestration.hanging import Doubts
 from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
@@ -30,6 +31,7 @@ BRIEFLY = 0.5
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
+DOUBT_EVERY = 10.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
 RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"))
@@ -44,6 +46,7 @@ class Agent:
         self._stop = threading.Event()
         self._shipper = Shipper(here.runtime)
         self._looks = Looks(here)
+        self._doubts = Doubts(here)
         self._fetching: dict[UUID, threading.Thread] = {}
 
     def run(self) -> None:
@@ -55,6 +58,7 @@ class Agent:
             (self._due, BRIEFLY),
             (self._fetch, BRIEFLY),
             (self._measure, SAMPLE_EVERY),
+            (self._doubt, DOUBT_EVERY),
         ]
         if settings.ENV.cortex_samples_gpus:
             rounds.append((self._sample, SAMPLE_EVERY))
@@ -94,6 +98,9 @@ class Agent:
 
     def _measure(self) -> None:
         measure(self._here)
+
+    def _doubt(self) -> None:
+        self._doubts.look()
 
     def _watch(self) -> None:
         """Events until they break off; the relist round covers what happened in between."""

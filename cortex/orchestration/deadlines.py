@@ -9,7 +9,7 @@ from cortex.fleet.models import Attempt
 from cortex.fleet.states import Observed
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work
-from cortex.runtime.contract import Container, RuntimeFault
+from cortex.runtime.contract import Container, Runtime, RuntimeFault
 
 STOP_ALLOWANCE = timedelta(seconds=5)
 STALLED_AFTER = timedelta(seconds=60)
@@ -48,16 +48,17 @@ def _is_late(work: Work, attempt: Attempt, container: Container) -> bool:
 def _goes_on(work: Work, attempt: Attempt, container: Container) -> bool:
     """Whether its log or its memory changed lately: then it is slow, not stuck."""
     used = work.replica.seats.aggregate(used=Sum("gpu__used"))["used"] or 0
-    evidence = f"{_last_stamp(work, container)} {used // MEMORY_STEP}"
+    evidence = f"{last_stamp(work.runtime, container)} {used // MEMORY_STEP}"
     if evidence != attempt.progress:
         attempt.progress, attempt.progress_at = evidence, clock.now()
         attempt.save(update_fields=["progress", "progress_at"])
     return attempt.progress_at is not None and clock.now() - attempt.progress_at < STALLED_AFTER
 
 
-def _last_stamp(work: Work, container: Container) -> int:
+def last_stamp(runtime: Runtime, container: Container) -> int:
+    """When it wrote its last line, as the stamp of a log line; 0 when nobody can tell."""
     try:
-        with work.runtime.logs(container.id, tail=1) as lines:
+        with runtime.logs(container.id, tail=1) as lines:
             last = next(lines, None)
     except RuntimeFault:
         last = None
@@ -66,6 +67,8 @@ def _last_stamp(work: Work, container: Container) -> int:
 
 def why_late(work: Work) -> str:
     """In words, for people: how long it was given, and what it showed."""
-    allowed = work.spec.start_deadline if work.spec else 0.0
+    allowed, attempt = work.spec.start_deadline if work.spec else 0.0, work.attempt
+    if attempt and attempt.progress_at and clock.now() - attempt.progress_at < STALLED_AFTER:
+        return f"It did not become ready within {PATIENCE * allowed:.0f} s, though its log or its memory still changed."
     stalled = f"for {STALLED_AFTER.total_seconds():.0f} s neither its log nor its memory changed"
     return f"It did not become ready within {allowed:.0f} s, and {stalled}."

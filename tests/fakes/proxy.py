@@ -12,13 +12,15 @@ class DockerProxy:
     """Passes each request on, except as ordered for those whose first line holds a word.
 
     ``lose``: the request is carried out, its answer dropped. ``cut``: the answer ends after so many bytes.
-    ``hold``: nothing is passed on, and nothing ever answered. ``heard`` are the first lines of all requests.
+    ``hold``: nothing is passed on, and nothing ever answered; with ``only``, for those that hold one of these words
+    too. ``heard`` are the first lines of all requests.
     """
 
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
         self.lose = ""
         self.hold = ""
+        self.only: tuple[str, ...] = ("",)
         self.cut: tuple[str, int] = ("", 0)
         self.heard: list[str] = []
         self._open: list[socket.socket] = []
@@ -51,7 +53,7 @@ class DockerProxy:
         request = client.recv(1 << 16)
         line = request.partition(b"\r\n")[0].decode()
         self.heard.append(line)
-        if not request or (self.hold and self.hold in line):
+        if not request or (self.hold and self.hold in line and any(word in line for word in self.only)):
             return
         with socket.socket(socket.AF_UNIX) as engine:
             self._open.append(engine)
