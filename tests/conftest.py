@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
+from cortex.fleet.models import Install
 from cortex.telemetry import inflight, logs
 from tests.faults import results
 from tests.faults.record import Record
@@ -83,6 +84,12 @@ def models_folder() -> Iterator[Path]:
     yield folder
     for left in folder.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@pytest.fixture(autouse=True)
+def identity_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a database of its own, and with it an installation."""
+    monkeypatch.setattr(Install, "known", "")
 
 
 def _person(name: str, role: Role) -> Person:

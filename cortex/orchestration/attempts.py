@@ -50,7 +50,10 @@ def _next(replica: Replica, image: str) -> Attempt:
 def end(
     attempt: Attempt, replica: Replica, reason: str, *, remedy: str = "", failed: bool, permanent: bool = False
 ) -> None:
-    """Close it, once; a failure counts towards the replica's backoff in the same transaction."""
+    """Close it, once, and its launch with it; a failure counts towards the replica's backoff in the same transaction.
+
+    A launch that outlived its attempt would keep the card from a neighbour that in turn keeps it from the next one.
+    """
     with transaction.atomic():
         fresh = Replica.objects.select_for_update(no_key=True).get(id=replica.id)
         if not Attempt.objects.filter(id=attempt.id, ended_at=None).exists():
@@ -58,6 +61,7 @@ def end(
         attempt.ended_at = clock.now()
         attempt.reason, attempt.remedy = reason, remedy
         attempt.save(update_fields=["ended_at", "reason", "remedy", "exit_code", "oom_killed", "first_log", "last_log"])
+        replica.seats.update(launching=False)
         if failed:
             fresh.count_failure(served=attempt.ready_at is not None, permanent=permanent)
     replica.failures, replica.retry_at, replica.gave_up = fresh.failures, fresh.retry_at, fresh.gave_up

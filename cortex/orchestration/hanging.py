@@ -15,7 +15,7 @@ from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.runtime.contract import Container, Health
 from cortex.telemetry import inflight
-from engines.contract import ContainerSpec
+from engines.contract import Probe
 
 log = logging.getLogger(__name__)
 
@@ -42,19 +42,19 @@ class Doubts:
 
     def look(self) -> None:
         """Ask those that keep requests waiting for a token; replace those that give none. Idle ones are left alone."""
-        ready = Replica.objects.filter(host=self._here.host, observed=Observed.READY).select_related("model", "host")
-        replicas = {replica.id: replica for replica in ready}
-        silent = [id for id, seconds in inflight.silences(replicas).items() if seconds >= DOUBTED_AFTER]
-        suspects = list(Attempt.objects.filter(replica__in=silent, ended_at=None))
+        ready = Replica.objects.filter(host=self._here.host, observed=Observed.READY)
+        told = inflight.silences(ready.values_list("id", flat=True))
+        silent = [id for id, seconds in told.items() if seconds >= DOUBTED_AFTER]
+        suspects = Attempt.objects.filter(replica__in=silent, ended_at=None).select_related("replica__model")
         ids = {attempt.id for attempt in suspects}
         self._doubts = {id: doubt for id, doubt in self._doubts.items() if id in ids}
         for attempt in suspects:
-            if self._hangs(replicas[attempt.replica_id], attempt):
-                self._end(replicas[attempt.replica_id], attempt)
+            if self._hangs(attempt):
+                self._end(attempt)
 
-    def _hangs(self, replica: Replica, attempt: Attempt) -> bool:
-        container = self._here.runtime.inspect(replica.container_name)
-        if container is None or not attempt.spec or self._computes(container, attempt):
+    def _hangs(self, attempt: Attempt) -> bool:
+        container = self._here.runtime.inspect(attempt.replica.container_name)
+        if container is None or self._computes(container, attempt):
             self._doubts.pop(attempt.id, None)
             return False
         stamp, now = last_stamp(self._here.runtime, container), clock.now()
@@ -66,22 +66,20 @@ class Doubts:
 
     def _computes(self, container: Container, attempt: Attempt) -> bool:
         """Whether it gives a token; an engine that nobody knows how to ask is believed."""
-        token = ContainerSpec.model_validate(attempt.spec).token
-        return token is None or self._here.runtime.probe(container, token) is not Health.SILENT
+        token = attempt.spec.get("token")
+        return token is None or self._here.runtime.probe(container, Probe.model_validate(token)) is not Health.SILENT
 
-    def _end(self, replica: Replica, attempt: Attempt) -> None:
-        """As a stop: it is ended for this reason, and that counts as a failure."""
-        minutes = STILL_FOR // timedelta(minutes=1)
+    def _end(self, attempt: Attempt) -> None:
+        """It is to end for this reason, as a failure; whoever looks next does it, and here we look at once."""
+        replica, minutes = attempt.replica, STILL_FOR // timedelta(minutes=1)
         reason = f"It hung: requests waited, and for {minutes} minutes neither a token came nor a line of its log."
         with only_one(replica.id) as held:
-            ours = Replica.objects.select_related("model", "host").filter(id=replica.id, observed=Observed.READY)
+            ours = Replica.objects.select_related("model").filter(id=replica.id, observed=Observed.READY)
             fresh = ours.filter(turn=replica.turn, attempts=attempt, attempts__ended_at=None).first()
             if not held or fresh is None or not fresh.wanted:
                 return
             log.warning("%s: %s", fresh, reason)
             with effect("order end"):
                 attempts.order_end(attempt, reason, failing=True)
-            with effect("observe stopping"):
-                fresh.observe(Observed.STOPPING, reason)
         del self._doubts[attempt.id]
         reconcile(replica.id, self._here)

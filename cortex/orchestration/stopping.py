@@ -90,6 +90,8 @@ def _kill(work: Work, container: Container) -> str:
 def _why(work: Work, seen: Seen) -> tuple[str, bool]:
     """In words, and whether it counts as a failure."""
     replica, attempt = work.replica, work.attempt
+    if replica.called_off:
+        return "Another replica has its place.", False
     if not replica.wanted:
         return "Stopped by order.", False
     if seen.observed is Observed.UNRESPONSIVE:
@@ -117,9 +119,12 @@ def remove(work: Work, seen: Seen) -> bool:
 
 
 def clear(work: Work, seen: Seen) -> bool:
-    """A container of an attempt that ended: whatever it does, it goes."""
+    """A container that no open attempt is about, or that lost its name: whatever it does, it goes."""
     if seen.container is None:
         return False
+    if work.attempt and work.claims(seen.container):
+        with effect("order end"):
+            attempts.order_end(work.attempt, seen.reason, failing=work.replica.wanted)
     with effect("stop"):
         work.runtime.stop(seen.container.id, ASKED_FOR_STOP)
     with effect("remove"):

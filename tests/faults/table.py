@@ -72,25 +72,21 @@ ROWS = (
         9,
         "Docker freezes: calls are taken and never answered",
         "Every call ends in time; replicas are unknown, not failed; seats are kept; the doors answer within 500 ms.",
-        impossible=NOT_YET,
     ),
     Fault(
         10,
         "Docker is restarted, without and with live-restore",
         "Without: what ended is started again, one launch at a time on a card. With: nothing is restarted.",
-        impossible=NOT_YET,
     ),
     Fault(
         11,
         "The event stream ends, hangs half open, or 300 events pass unheard",
         "Everything is looked at on the next connection; nothing is missed.",
-        impossible=NOT_YET,
     ),
     Fault(
         12,
         "Somebody kills, removes, pauses, renames, updates or reconnects a container by hand",
         "Seen by the next look: killed and removed ones return, paused ones are replaced, renamed ones are ours still.",
-        impossible=NOT_YET,
     ),
     Fault(
         13,
@@ -211,20 +207,17 @@ ROWS = (
         "Messages come a hundred times, out of order, a week late",
         "Nothing is done beyond the first.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         34,
         "A task runs longer than the broker waits",
         "The second delivery gets no lock and leaves: one effect.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         35,
         "A task that ends its worker each time",
         "It is not delivered for ever; others go on.",
-        impossible=NOT_YET,
     ),
     Fault(
         36,
