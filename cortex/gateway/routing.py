@@ -89,6 +89,7 @@ class Router:
         self._table: Table = {}
         self.in_flight: Counter[UUID] = Counter()
         self.changed = asyncio.Event()
+        self._silent_since: dict[UUID, float] = {}
         self._avoided: dict[Target, float] = {}
         self._reading = asyncio.Lock()
         self.loaded_at: float | None = None
@@ -155,11 +156,24 @@ class Router:
 
     @contextmanager
     def busy(self, target: Target) -> Iterator[None]:
+        """A request is there. One that ends without a word leaves its silence to the next: `silence` goes on."""
+        self._silent_since.setdefault(target.replica, time.monotonic())
         self._count(target.replica, 1)
         try:
             yield
         finally:
             self._count(target.replica, -1)
+
+    def heard(self, replica: UUID) -> None:
+        """It said something; whoever else waits for it, waits from now on."""
+        if self.in_flight[replica] > 1:
+            self._silent_since[replica] = time.monotonic()
+        else:
+            self._silent_since.pop(replica, None)
+
+    def silence(self, replica: UUID) -> float:
+        """Seconds since it was asked, or last said anything to anybody; 0 when nobody waits."""
+        return time.monotonic() - self._silent_since.get(replica, time.monotonic())
 
     def _count(self, replica: UUID, step: int) -> None:
         self.in_flight[replica] += step

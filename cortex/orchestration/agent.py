@@ -17,6 +17,7 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
+from cortex.orchestration.hanging import Doubts
 from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
@@ -31,6 +32,7 @@ DRAINS_EVERY = 0.25
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
+DOUBT_EVERY = 10.0
 LOGS_EVERY = 10.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
@@ -50,6 +52,7 @@ class Agent:
         self._started.set()
         self._shipper = Shipper(here.runtime)
         self._looks = Looks(here)
+        self._doubts = Doubts(here)
         self._fetching: dict[UUID, threading.Thread] = {}
 
     def run(self) -> None:
@@ -61,6 +64,7 @@ class Agent:
             (self._follow_logs, BRIEFLY),
             (self._due, BRIEFLY),
             (self._measure, SAMPLE_EVERY),
+            (self._doubt, DOUBT_EVERY),
         ]
         if settings.ENV.cortex_samples_gpus:
             rounds.append((self._sample, SAMPLE_EVERY))
@@ -101,6 +105,9 @@ class Agent:
 
     def _measure(self) -> None:
         measure(self._here)
+
+    def _doubt(self) -> None:
+        self._doubts.look()
 
     def _watch(self) -> None:
         """Events until they break off; the sweeps cover what happened in between."""

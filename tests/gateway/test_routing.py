@@ -79,6 +79,25 @@ def test_a_request_that_ended_is_not_counted(router: Router) -> None:
     assert not router.in_flight
 
 
+def test_silence_lasts_until_the_replica_says_something(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("cortex.gateway.routing.time", SimpleNamespace(monotonic=lambda: now))
+    with router.busy(A):
+        now += 60
+        assert router.silence(A.replica) == 60
+    now += 5  # the client gave up, and asks again: the replica has still said nothing
+    with router.busy(A), router.busy(A):
+        assert router.silence(A.replica) == 65
+        router.heard(A.replica)
+        assert router.silence(A.replica) == 0
+        now += 7
+        assert router.silence(A.replica) == 7
+    with router.busy(A):
+        router.heard(A.replica)
+    now += 1000
+    assert router.silence(A.replica) == 0
+
+
 def test_whoever_follows_the_counts_is_woken_at_each_change(router: Router) -> None:
     with router.busy(A), router.busy(A), router.busy(B):
         assert router.in_flight == {A.replica: 2, B.replica: 1}
