@@ -19,9 +19,9 @@ from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
 from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import unsettled
 from cortex.orchestration.shipping import Shipper
-from cortex.orchestration.sweep import at_once, one_by_one, sweep
+from cortex.orchestration.sweep import at_once, one_by_one, settle_all, sweep
 from cortex.runtime.contract import RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -114,8 +114,7 @@ class Agent:
     def _due(self) -> None:
         """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
         late = clock.now() - HEAD_START
-        for model in unsettled().filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
-            settle(model.id)
+        settle_all(unsettled().filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS))
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
         over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
         due = Replica.objects.filter(behind | over | Q(observed=Observed.LOADING), host=self._here.host)

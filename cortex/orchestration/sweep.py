@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
@@ -52,12 +53,20 @@ def _reconcile(id: UUID, here: Here) -> None:
         log.exception("replica %s: the look at it failed; the next sweep looks again", id)
 
 
+def settle_all(models: Iterable[Model]) -> None:
+    """Settle each; the same."""
+    for model in models:
+        try:
+            settle(model.id)
+        except Exception:
+            log.exception("model %s: its rows were not settled; the next sweep tries again", model)
+
+
 def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
     hosts.mark_silent()
-    for model in unsettled():
-        settle(model.id)
+    settle_all(unsettled())
     replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))
     try:
         containers = here.runtime.find()

@@ -325,7 +325,6 @@ ROWS = (
         "A definition that wants out: arguments, environment, paths, mounts, images",
         "Refused when it is saved, and again by the host when it was put into the database directly.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         50,
