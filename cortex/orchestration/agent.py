@@ -89,7 +89,7 @@ class Agent:
     def _sample(self) -> None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        if not seen.cards:  # a host without cards rarely gets one
+        if not seen.cards and not self._here.host.gpus.exists():  # a host without cards rarely gets one
             self._stop.wait(WITHOUT_CARDS)
 
     def _measure(self) -> None:

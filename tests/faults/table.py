@@ -186,13 +186,11 @@ ROWS = (
         26,
         "A card is lost, the driver hangs or does not match",
         "The card is not used; samples are bounded in time and marked old; what runs is judged by its probes.",
-        impossible=NOT_YET,
     ),
     Fault(
         27,
         "Cards change their order, or one is exchanged",
         "Seats stay with their UUIDs; a card that is gone is said to be missing; nothing moves in silence.",
-        impossible=NOT_YET,
     ),
     Fault(
         28,
@@ -204,7 +202,6 @@ ROWS = (
         29,
         "A foreign process takes memory of a card",
         "Placement counts the larger of promised and seen; the process is named.",
-        impossible=NOT_YET,
     ),
     Fault(
         30,
