@@ -291,7 +291,6 @@ ROWS = (
         "A port is taken by somebody else",
         "Another port; nothing is left of the failed try.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         45,
@@ -303,7 +302,6 @@ ROWS = (
         46,
         "A new version starts on the rows and containers of the old one",
         "What runs is adopted and not restarted.",
-        impossible=NOT_YET,
     ),
     Fault(
         47,
@@ -327,7 +325,6 @@ ROWS = (
         50,
         "A model is deleted while its host is silent",
         "Its row stays until the host confirms; the seat is kept; people see what it waits for.",
-        impossible=NOT_YET,
     ),
 )
 FAULTS = {row.number: row for row in ROWS}

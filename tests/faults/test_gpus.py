@@ -95,9 +95,7 @@ def test_a_card_that_does_not_answer_is_not_used_and_what_runs_goes_on(
     assert (Gpu.objects.get(uuid=card).missing, Host.objects.get().gpu_condition) == (False, "")
     time.pass_(60)
     assert loop.look("other").observed == Observed.READY
-    record.saw(
-        f"Asked for {took:.1f} s: the cards are missing, their last values keep their time; the model served on."
-    )
+    record.saw(f"Asked for {took:.1f} s: the cards are missing, their values keep their time; the model served on.")
     record.check(loop.here)
 
 
