@@ -18,7 +18,7 @@ from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
 from cortex.orchestration.work import replica_of
-from cortex.runtime.contract import Container, Health, Unreachable
+from cortex.runtime.contract import Container, Health, RuntimeFault
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
     replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))
     try:
         containers = here.runtime.find()
-    except Unreachable as fault:
+    except RuntimeFault as fault:
         for replica in replicas:
             hosts.lose_sight(replica, unknown(replica, fault).reason)
     else:

@@ -207,19 +207,16 @@ ROWS = (
         30,
         "PostgreSQL is restarted, or its connections are cut",
         "Locks go with their holders; containers serve on, none is doubled; the doors recover within 10 s.",
-        impossible=NOT_YET,
     ),
     Fault(
         31,
         "PostgreSQL is slow, locked, or has no connection left",
         "Timeouts and no pile-up; what runs is not affected.",
-        impossible=NOT_YET,
     ),
     Fault(
         32,
         "Redis is down, silent, emptied, or restarted in the middle of a task",
         "The doors answer within 3 s and the order is kept; the agent converges without it; all recovers by itself.",
-        impossible=NOT_YET,
     ),
     Fault(
         33,

@@ -86,7 +86,5 @@ def test_a_start_that_failed_over_its_port_is_tidied_up_and_tried_again(
         time.pass_(11)
         assert loop.look().observed == Observed.READY
     assert len(set(tries)) == 2
-    record.saw(
-        "Should Docker find none, that is the reason, its container goes, and a new one starts 10 s later."
-    )
+    record.saw("Should Docker find none, that is the reason, its container goes, and a new one starts 10 s later.")
     record.check(loop.here)
