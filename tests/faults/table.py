@@ -239,19 +239,16 @@ ROWS = (
         36,
         "A worker hangs, or takes no messages after a reconnect",
         "Seen by its silence; the agent does its work; the supervisor restarts it.",
-        impossible=NOT_YET,
     ),
     Fault(
         37,
         "Two agents and two beats",
         "No effect is doubled; when one is killed the other carries on.",
-        impossible=NOT_YET,
     ),
     Fault(
         38,
         "The clock of a process is two hours off, or jumps back",
         "Backoff and leases go by the database's clock: nothing restarts, no time is negative.",
-        impossible=NOT_YET,
     ),
     Fault(
         39,
@@ -263,7 +260,6 @@ ROWS = (
         40,
         "The agent has no file descriptors left",
         "New streams are refused; the loop goes on.",
-        impossible=NOT_YET,
     ),
     Fault(
         41,
@@ -293,7 +289,6 @@ ROWS = (
         45,
         "The host reboots, and everything starts in any order",
         "It converges; nothing is removed before what people want is known.",
-        impossible=NOT_YET,
     ),
     Fault(
         46,
@@ -310,7 +305,6 @@ ROWS = (
         48,
         "A key or a role is taken away during a stream",
         "The next request is refused; watching ends within 30 s.",
-        impossible=NOT_YET,
     ),
     Fault(
         49,

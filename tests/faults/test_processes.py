@@ -218,9 +218,7 @@ def test_a_key_revoked_while_it_watches(serving: Parts, record: Record) -> None:
     assert serving.ask("SELECT revoked_at FROM access_apikey WHERE name = 'short'")
     serving.kill("gateway")
     record.saw(f"REST refused its next request at once, the gateway after {refused:.1f} s.")
-    record.saw(
-        f"The log it followed ended after {ended:.0f} s with a word why; an answer under way is given to its end."
-    )
+    record.saw(f"The log it followed ended after {ended:.0f} s, with a word why; an answer under way is finished.")
     record.took(ended, 0)
     record.checked(serving.violations())
 
