@@ -1,9 +1,14 @@
-"""A library of Debian's that tells a process another time: fetched once, nothing is installed."""
+"""A library of Debian's that tells a process another time of day: fetched once, nothing is installed."""
 
 import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+
+
+def environment(offset: str) -> dict[str, str]:
+    """For a process that is so far off, as in `+2h`; what it waits for takes as long as ever."""
+    return {"LD_PRELOAD": str(library()), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 @cache

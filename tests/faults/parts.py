@@ -41,6 +41,7 @@ class Parts:
         self.wire = Wire(home / "line" / SOCKET, self.folder / SOCKET)
         self.world = World(home / "pretend.json")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.odd: set[str] = set()
         self.environment = {
             "CORTEX_STATE": str(home),
             "CORTEX_MODELS": str(home / "models"),
@@ -66,6 +67,7 @@ class Parts:
                 self.processes[name] = services.redis_server(self.home / "redis", self.redis_port).process
             else:
                 self.processes[name] = self.spawn(name, self.command(name), **environment)
+                self.odd |= {name} if files or environment else set()
                 if files:
                     resource.prlimit(self.processes[name].pid, resource.RLIMIT_NOFILE, (files, files))
 
@@ -108,6 +110,15 @@ class Parts:
         pid = int((self.folder / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGQUIT)
         eventually(lambda: not Path(f"/proc/{pid}").exists(), 20)
+
+    def restore(self) -> None:
+        """The processes as they were at first."""
+        for name in list(self.processes):
+            self.send(signal.SIGCONT, name)
+            if name in self.odd or name not in (*ROLES, *SERVICES):
+                self.kill(name)
+        self.odd.clear()
+        self.start(*[name for name in ROLES if name not in self.processes])
 
     def end(self) -> None:
         for name in list(self.processes):

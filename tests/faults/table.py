@@ -265,7 +265,6 @@ ROWS = (
         41,
         "A pull meets 401, 404, 429, an error in the middle, a hang, a wrong digest",
         "Told apart, tried again where that helps; an error inside an answer of 200 is seen; cancelling works.",
-        impossible=NOT_YET,
     ),
     Fault(
         42,
@@ -299,7 +298,6 @@ ROWS = (
         47,
         "A Docker Engine that is older or newer than known",
         "The API is negotiated; one that is too old is the host's condition.",
-        impossible=NOT_YET,
     ),
     Fault(
         48,

@@ -29,11 +29,10 @@ def cortex() -> Iterator[Parts]:
 @pytest.fixture
 def serving(cortex: Parts) -> Iterator[Parts]:
     """With a model that serves; whatever was done to them, all processes run again afterwards."""
-    assert cortex.define("tiny").status_code == 201
+    assert cortex.define("tiny").is_success
     cortex.becomes("tiny", "serving")
     yield cortex
-    for name in ROLES:
-        cortex.send(signal.SIGCONT, name)
+    cortex.restore()
     eventually(cortex.answers)
     cortex.clear()
 
@@ -66,8 +65,6 @@ def test_two_agents_and_two_beats_double_nothing_and_one_is_enough(serving: Part
     serving.send(signal.SIGSTOP, "worker")
     took = serving.becomes("d", "serving") if serving.define("d").status_code == 201 else 0.0
     assert (serving.attempts(), len(serving.containers())) == (5, 5)
-    serving.start("agent", "beat")
-    serving.kill("agent 2", "beat 2")
     record.saw(f"Four orders, four starts. One pair killed and the worker hung: the next served after {took:.1f} s.")
     record.saw("Nobody leads: every tick is idempotent.")
     record.took(took, 2)
@@ -82,7 +79,7 @@ def test_an_agent_two_hours_off_restarts_nothing_and_waits_by_the_databases_cloc
     serving.world.script("looping", Script(exit_after=0, exit_code=1))
     serving.send(signal.SIGSTOP, "worker")
     serving.kill("agent")
-    serving.start("agent", LD_PRELOAD=str(faketime.library()), FAKETIME=offset)
+    serving.start("agent", **faketime.environment(offset))
     began = time.monotonic()
     assert serving.define("looping").status_code == 201
     eventually(lambda: serving.ask("SELECT count(*) FROM fleet_attempt WHERE ended_at IS NOT NULL") >= 2, 40)
@@ -91,8 +88,6 @@ def test_an_agent_two_hours_off_restarts_nothing_and_waits_by_the_databases_cloc
     assert serving.ask("SELECT count(*) FROM fleet_attempt WHERE ended_at < queued_at OR started_at < queued_at") == 0
     assert serving.ask("SELECT count(*) FROM fleet_attempt a JOIN fleet_replica r ON r.id = replica_id"
                        " JOIN catalog_model m ON m.id = r.model_id WHERE m.name = 'tiny'") == 1  # fmt: skip
-    serving.kill("agent")
-    serving.start("agent")
     record.saw(f"{offset}: what served was left alone; who fails waits {waits:.0f} s more by the database's clock.")
     record.took(time.monotonic() - began, 0)
     record.checked(serving.violations())
@@ -122,9 +117,6 @@ def test_streams_that_take_every_descriptor_of_the_web_leave_the_loop_alone(serv
         took = time.monotonic() - began
         answers = list(watching)
     eventually(serving.answers)
-    serving.kill("web")
-    serving.start("web")
-    eventually(serving.answers)
     record.saw(f"Of 150 streams {answers.count(200)} were served, the others refused; the web answered again then.")
     record.saw(f"Meanwhile a container that was killed was back after {took:.1f} s.")
     record.took(took, 3)
@@ -144,8 +136,6 @@ def test_an_agent_with_few_descriptors_goes_on(serving: Parts, record: Record) -
         serving.becomes(name, "serving", 60)
     took = time.monotonic() - began
     assert serving.processes["agent"].poll() is None
-    serving.kill("agent")
-    serving.start("agent")
     record.saw(f"An agent with 32 descriptors, alone, started six models within {took:.0f} s.")
     record.took(took, 12)
     record.checked(serving.violations())
@@ -216,7 +206,6 @@ def test_a_key_revoked_while_it_watches(serving: Parts, record: Record) -> None:
     assert "may no longer watch" in words
     assert ended < 30
     assert serving.ask("SELECT revoked_at FROM access_apikey WHERE name = 'short'")
-    serving.kill("gateway")
     record.saw(f"REST refused its next request at once, the gateway after {refused:.1f} s.")
     record.saw(f"The log it followed ended after {ended:.0f} s, with a word why; an answer under way is finished.")
     record.took(ended, 0)
