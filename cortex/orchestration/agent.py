@@ -20,9 +20,9 @@ from cortex.orchestration.fetch import fetch
 from cortex.orchestration.hanging import Doubts
 from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import unsettled
 from cortex.orchestration.shipping import Shipper
-from cortex.orchestration.sweep import at_once, one_by_one, sweep
+from cortex.orchestration.sweep import at_once, one_by_one, settle_all, sweep
 from cortex.runtime.contract import RuntimeFault
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ class Agent:
     def _sample(self) -> float | None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        return None if seen.cards else WITHOUT_CARDS  # a host without cards rarely gets one
+        bare = not seen.cards and not self._here.host.gpus.exists()
+        return WITHOUT_CARDS if bare else None  # a host without cards rarely gets one
 
     def _measure(self) -> None:
         measure(self._here)
@@ -138,8 +139,7 @@ class Agent:
         orders that no worker took up."""
         now = clock.now()
         late = now - HEAD_START
-        for model in unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
-            settle(model.id)
+        settle_all(unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS))
         due = list(Replica.objects.filter(_without_event(now), host=self._here.host).select_related("model"))
         for replica in due:
             if replica.observed == Observed.FETCHING:
