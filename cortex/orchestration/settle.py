@@ -1,6 +1,7 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
 from datetime import datetime
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
@@ -12,8 +13,9 @@ from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import plan, seats
+from cortex.orchestration import needs, plan, seats
 from cortex.orchestration.effects import effect
+from cortex.telemetry import logs
 
 
 def unsettled(now: datetime | None = None) -> QuerySet[Model]:
@@ -62,9 +64,10 @@ def _rows(model: Model) -> list[Replica]:
 
 
 def _is_over(replica: Replica) -> bool:
-    """Remove the row of a slot nobody wants whose container was seen gone."""
+    """Remove the row of a slot nobody wants whose container was seen gone, and what it printed."""
     if not Replica.objects.filter(surplus(), id=replica.id).exists() or not _has_nothing(replica):
         return False
+    transaction.on_commit(partial(logs.drop, replica.id))
     replica.call_off()  # it leaves its slot to the one that replaces it
     replica.delete()
     return True
@@ -83,9 +86,11 @@ def _has_nothing(replica: Replica) -> bool:
 
 
 def _may_move(replica: Replica) -> bool:
-    """Whether it has no host yet, or nothing on one that can start nothing."""
-    stranded = Replica.objects.filter(_is_stranded(clock.now()), id=replica.id)
-    return replica.host is None or (stranded.exists() and _has_nothing(replica))
+    """Whether it has no host yet, or nothing on one that can start nothing or is not where it may be."""
+    if replica.host is None:
+        return True
+    stranded = Replica.objects.filter(_is_stranded(clock.now()), id=replica.id).exists()
+    return (stranded or not needs.met(replica, ())) and _has_nothing(replica)
 
 
 def _place(replica: Replica) -> None:

@@ -81,21 +81,15 @@ def define(models_folder: Path, made: Path, here: Here) -> Callable[..., Model]:
     return define
 
 
-class Loop:
+class ByHand:
     """The loop by hand: what agents and workers do, when a test says so."""
 
-    def __init__(self, here: Here, world: World, time: Time) -> None:
-        self.here, self.world, self.time = here, world, time
+    def __init__(self, here: Here) -> None:
+        self.here = here
 
     def replica(self, name: str = "tiny", slot: int = 0) -> Replica:
         rows = Replica.objects.select_related("model", "host")
         return rows.get(model__name=name, slot=slot, replaces=None, called_off=False)
-
-    def settle(self, rounds: int = 8) -> None:
-        """Sweep until nothing is left to do, as time goes by."""
-        for _ in range(rounds):
-            self.time.pass_(1)
-            sweep(self.here)
 
     def look(self, name: str = "tiny", slot: int = 0) -> Replica:
         """The host says that it lives, then one reconcile; the replica as it is then."""
@@ -113,6 +107,20 @@ class Loop:
 
     def card(self, uuid: str = "GPU-0", total: int = 48 * GIB, **more: Any) -> Gpu:
         return Gpu.objects.create(uuid=uuid, host=self.here.host, name="L40S", total=total, **more)
+
+
+class Loop(ByHand):
+    """The same on an imaginary host, whose clock the test moves."""
+
+    def __init__(self, here: Here, world: World, time: Time) -> None:
+        super().__init__(here)
+        self.world, self.time = world, time
+
+    def settle(self, rounds: int = 8) -> None:
+        """Sweep until nothing is left to do, as time goes by."""
+        for _ in range(rounds):
+            self.time.pass_(1)
+            sweep(self.here)
 
 
 @pytest.fixture

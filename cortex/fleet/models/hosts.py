@@ -15,10 +15,10 @@ SILENT_AFTER = timedelta(seconds=20)
 class Install(models.Model):
     """This installation's identity: the label that tells our containers from everybody else's."""
 
-    _known: ClassVar[str] = ""
-
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     only = models.BooleanField(default=True, unique=True, editable=False)
+
+    known: ClassVar[str] = ""
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(only=True), name="install_is_only_one")]
@@ -28,14 +28,13 @@ class Install(models.Model):
 
     @classmethod
     def identity(cls) -> str:
-        """Thirty-two hex digits, made on first use; asked once a process, since they never change."""
-        if cls._known:
-            return cls._known
-        identity: str = cls.objects.get_or_create(only=True)[0].id.hex
-        # What was made inside a transaction may be rolled back.
-        if not connection.in_atomic_block:
-            cls._known = identity
-        return identity
+        """Thirty-two hex digits, made on first use. They never change, so that each process asks once."""
+        if cls.known:
+            return cls.known
+        found = cls.objects.get_or_create(only=True)[0].id.hex
+        if not connection.in_atomic_block:  # what a transaction made may never have been
+            cls.known = found
+        return found
 
 
 class HostQuerySet(models.QuerySet["Host"]):
