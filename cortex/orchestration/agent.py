@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.db.models import F, Q
 
-from cortex.catalog.models import Desired
+from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
@@ -127,18 +127,23 @@ class Agent:
         """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
         now = clock.now()
         late = now - HEAD_START
-        for model in unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
-            settle(model.id)
+        changed = Model.objects.filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS)
+        if changed.exists():
+            for model in unsettled(now).filter(id__in=changed.values("id")):
+                settle(model.id)
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
         over = Q(observed=Observed.ABSENT, retry_at__lte=now, gave_up=False) & RUNNING
         under_way = Q(observed__in=[Observed.LOADING, Observed.FETCHING])
         replaced = Q(successor__observed=Observed.READY, called_off=False)
-        due = Replica.objects.filter(behind | over | under_way | replaced, host=self._here.host)
-        for replica in due.select_related("model"):
+        ours = Replica.objects.filter(behind | over | under_way | replaced, host=self._here.host)
+        due = list(ours.select_related("model"))
+        for replica in due:
             if replica.observed == Observed.FETCHING:
                 self._fetch(replica)
             if replica.observed != Observed.FETCHING or replica.turn != replica.model.turn:
                 self._looks.ask(replica.id)
+        if not due:  # at rest, half as often
+            self._stop.wait(BRIEFLY)
 
     def _fetch(self, replica: Replica) -> None:
         thread = self._fetching.get(replica.id)
