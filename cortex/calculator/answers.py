@@ -7,6 +7,7 @@ from math import ceil
 from cortex.calculator.memory import Card, Estimate, cache_budget, estimate, fixed_terms
 from cortex.calculator.serving import request_bytes
 from cortex.calculator.shape import Shape
+from cortex.calculator.weights import shrinks
 from engines.habits import LlamaOptions, ServeOptions
 
 Options = LlamaOptions | ServeOptions
@@ -23,7 +24,7 @@ class Change:
     """
 
     title: str
-    rank: int
+    rank: float
     options: Options
     cards: int
     estimate: Estimate
@@ -86,7 +87,7 @@ def changes(shape: Shape, options: Options, cards: Sequence[Card]) -> list[Chang
     return sorted(found, key=lambda change: (not change.fits, change.rank, -change.estimate.disk))
 
 
-def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: int, options: Options, use: int) -> Change:
+def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: float, options: Options, use: int) -> Change:
     used = cards[:use]
     answer = estimate(shape, options, used)
     fits = answer.fits(used)
@@ -95,7 +96,7 @@ def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: int, options:
     return Change(title, rank, options, use, answer, fits)
 
 
-Candidate = tuple[str, int, Options, int]
+Candidate = tuple[str, float, Options, int]
 
 
 def _candidates(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterator[Candidate]:
@@ -103,7 +104,7 @@ def _candidates(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterat
     if isinstance(options, LlamaOptions):
         yield from _llama_candidates(shape, options, cards)
     else:
-        yield from _served_candidates(options, cards)
+        yield from _served_candidates(shape, options, cards)
 
 
 def _with_context(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterator[Candidate]:
@@ -127,8 +128,7 @@ def _llama_candidates(shape: Shape, options: LlamaOptions, cards: Sequence[Card]
         yield "Turn flash attention on", 0, replace(options, flash=True), count
     if options.ubatch > 128:
         yield "Read prompts in smaller batches (128)", 2, replace(options, ubatch=128), count
-    layers = len(shape.layers) + 1
-    kept = _largest(layers, lambda number: _fits_layers(shape, options, cards, number)) if cards else 0
+    kept, layers = most_layers(shape, options, cards)
     if 0 < kept < layers:
         yield f"Keep {kept} of {layers} layers on the GPU", 6, replace(options, gpu_layers=kept), count
     if any(layer.experts for layer in shape.layers):
@@ -136,12 +136,20 @@ def _llama_candidates(shape: Shape, options: LlamaOptions, cards: Sequence[Card]
         yield "Keep the experts in host memory", 5, apart, count
 
 
+def most_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card]) -> tuple[int, int]:
+    """How many layers fit on the cards, and how many there are, the output counted as one."""
+    layers = len(shape.layers) + 1
+    return (_largest(layers, lambda number: _fits_layers(shape, options, cards, number)) if cards else 0), layers
+
+
 def _fits_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card], number: int) -> bool:
     return estimate(shape, replace(options, gpu_layers=number), cards).fits(cards)
 
 
-def _served_candidates(options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
+def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
     ranks = options.tensor * options.pipeline
+    if cards and not options.weight_bits and shrinks(shape, replace(options, weight_bits=8)):
+        yield "Make 8 bits of its weights at the start", 2.2, replace(options, weight_bits=8.0), ranks
     if options.cache_type == "auto":
         yield "Keep the cache in 8 bits", 1, replace(options, cache_type="fp8"), ranks
     if options.batched_tokens > 2048:
@@ -152,7 +160,7 @@ def _served_candidates(options: ServeOptions, cards: Sequence[Card]) -> Iterator
         yield f"Give it {HIGHEST_FRACTION:.0%} of the card", 2, replace(options, fraction=HIGHEST_FRACTION), ranks
     more = 2 * options.tensor
     if more * options.pipeline <= len(cards):
-        yield f"Split it over {more} cards", 5, replace(options, tensor=more), more * options.pipeline
+        yield f"Split it over {more} cards", 1.5, replace(options, tensor=more), more * options.pipeline
 
 
 @dataclass(frozen=True, slots=True)
