@@ -33,7 +33,8 @@ class Card:
 class Host:
     """A host and its cards. `fault` says why nothing may go there (silent, cordoned); `load` counts its replicas.
 
-    `memory` is bytes, 0 where it is not known; `labels` are what people call the host.
+    `memory` is bytes, 0 where it is not known, and `held` who was promised how much of it; `labels` are what people
+    call the host.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Host:
     memory: int = 0
     load: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        """Bytes of its own memory that nobody was promised."""
+        return max(0, self.memory - sum(self.held.values()))
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,10 @@ class Need:
     def claim(self, total: int, share: int) -> int:
         """What is promised on a card of `total` bytes: the share, or all of the budget."""
         return math.ceil(self.fraction * total) or share
+
+    def of_host(self, seats: "Seats") -> int:
+        """What it takes of the host's own memory in these seats: all of it where it runs on the processor."""
+        return self.host_bytes if seats.by_card else max(self.host_bytes, self.bytes)
 
     def fits(self, card: Card, share: int) -> bool:
         """Whether the card has the claim free, and the claim is enough."""
@@ -145,10 +156,19 @@ def on_host(need: Need, host: Host) -> Seats | NoRoom:
     if lacking:
         return NoRoom((f"Host {host.name} is not labelled {', '.join(lacking)}.",))
     answer = place(need, host.cards)
-    wanted = max(need.host_bytes, need.bytes) if answer == Seats({}) else need.host_bytes
-    if isinstance(answer, Seats) and host.memory and wanted > host.memory:
-        return NoRoom((f"It needs {_gib(wanted)} of memory, and the host has {_gib(host.memory)}.",))
+    if isinstance(answer, Seats) and host.memory and need.of_host(answer) > host.free:
+        return _no_memory(need.of_host(answer), host)
     return answer
+
+
+def _no_memory(wanted: int, host: Host) -> NoRoom:
+    wish = f"It needs {_gib(wanted)} of memory, and the host has"
+    if wanted > host.memory:
+        return NoRoom((f"{wish} {_gib(host.memory)}.",))
+    users = ", ".join(f"{name} holds {_gib(size)}" for name, size in sorted(host.held.items()))
+    in_the_way = tuple(sorted(_leaving(host.held, host.free, wanted)))
+    stopping = f"It would fit if {' and '.join(in_the_way)} stopped."
+    return NoRoom((f"{wish} {_gib(host.free)} of {_gib(host.memory)} free: {users}.", stopping), in_the_way)
 
 
 def place(need: Need, cards: Sequence[Card]) -> Seats | NoRoom:
@@ -273,14 +293,19 @@ def _in_the_way(need: Need, usable: Sequence[Card], count: int, share: int) -> t
 
 def _way(card: Card, share: int) -> tuple[frozenset[str], str] | None:
     """Who would have to leave this card, largest first; None when even that would not do."""
+    gone = _leaving(card.held, card.free, share)
+    return (gone, card.uuid) if card.free + sum(card.held[name] for name in gone) >= share else None
+
+
+def _leaving(held: Mapping[str, int], free: int, wanted: int) -> frozenset[str]:
+    """The largest holders, as many as it takes until so much is free."""
     gone: set[str] = set()
-    free = card.free
-    for name, size in sorted(card.held.items(), key=lambda item: (-item[1], item[0])):
-        if free >= share:
+    for name, size in sorted(held.items(), key=lambda item: (-item[1], item[0])):
+        if free >= wanted:
             break
         gone.add(name)
         free += size
-    return (frozenset(gone), card.uuid) if free >= share else None
+    return frozenset(gone)
 
 
 def _gib(count: int) -> str:

@@ -71,12 +71,15 @@ class LlamaOptions:
         """Cells of one stream in a layer that sees everything."""
         return self.total_context(shape) // self.streams()
 
-    def tokens(self, shape: Trained) -> int:
-        """Tokens of the largest graph: the micro-batch, rounded to the slots."""
+    def step(self, shape: Trained) -> int:
+        """Tokens of a micro-batch."""
         context = self.context or shape.context
         batch = min(context, self.batch) if shape.causal else self.batch
-        tokens = min(self.total_context(shape), batch, self.ubatch or batch)
-        return -(-tokens // self.slots) * self.slots
+        return min(self.total_context(shape), batch, self.ubatch or batch)
+
+    def tokens(self, shape: Trained) -> int:
+        """Tokens of the largest graph: a micro-batch, rounded up to the slots."""
+        return _padded(self.step(shape), self.slots)
 
     def window_cells(self, shape: Trained, window: int) -> int:
         """Cells of one stream in a layer with a window."""

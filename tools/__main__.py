@@ -54,7 +54,10 @@ def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     test = commands.add_parser("test", help="every test, with coverage; more words go to pytest")
     test.add_argument("--unit", action="store_true", help="only the fast ones, without sockets")
     test.add_argument("--slow", action="store_true", help="the slow ones too")
-    test.set_defaults(run=lambda g, rest: check.test(rest, unit=g.unit, slow=g.slow), takes_more=True)
+    test.add_argument("--faults", action="store_true", help="the 50 faults alone, for real; writes docs/faults.md")
+    test.set_defaults(
+        run=lambda g, rest: check.test(rest, unit=g.unit, slow=g.slow, all_faults=g.faults), takes_more=True
+    )
     checks = commands.add_parser("check", help="ruff, mypy, migrations, floors, OpenAPI")
     checks.set_defaults(run=lambda g, _: check.check())
     bench = commands.add_parser("bench", help="measure; figures are ratios within one run")

@@ -56,6 +56,7 @@ class ReplicaAnswer(Answer):
 
     id: UUID
     slot: int
+    replaces: UUID | None = Field(description="The replica of the earlier definition that serves until this one does.")
     host: str | None
     gpus: list[SeatAnswer]
     wanted: bool

@@ -34,7 +34,7 @@ def ls(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
 def ps(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
     """List what runs: every replica that is wanted or still there."""
     items = [
-        {"name": f"{model['name']}/{replica['slot']}", **replica}
+        {"name": f"{model['name']}/{_slot(replica)}", **replica}
         for model in ctx.obj.every("models")
         for replica in model["status"]["replicas"]
         if replica["wanted"] or replica["observed"] != "absent"
@@ -163,11 +163,16 @@ def _show(model: Any) -> None:
         _show_replica(replica)
 
 
+def _slot(replica: Any) -> str:
+    """Its place; while a definition changes, two have it."""
+    return f"{replica['slot']} (new)" if replica.get("replaces") else str(replica["slot"])
+
+
 def _show_replica(replica: Any) -> None:
     attempt = replica["attempt"] or {}
     typer.echo()
     output.facts({
-        f"Replica {replica['slot']}": output.phase(replica["phase"]),
+        f"Replica {_slot(replica)}": output.phase(replica["phase"]),
         "Host": replica["host"],
         "Reason": replica["reason"],
         "Next": replica["remedy"],

@@ -32,7 +32,7 @@ WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
-RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"))
+RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"), called_off=False)
 HEAD_START = timedelta(seconds=1)
 
 
@@ -118,7 +118,8 @@ class Agent:
             settle(model.id)
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
         over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
-        due = Replica.objects.filter(behind | over | Q(observed=Observed.LOADING), host=self._here.host)
+        waiting = Q(observed=Observed.LOADING) | Q(successor__observed=Observed.READY, called_off=False)
+        due = Replica.objects.filter(behind | over | waiting, host=self._here.host)
         for id in due.values_list("id", flat=True):
             self._looks.ask(id)
 

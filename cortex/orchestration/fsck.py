@@ -64,13 +64,18 @@ def _seats_add_up() -> Iterator[Violation]:
         yield Violation(3, f"{card}: {card.reserved} bytes are reserved, its seats are {card.promised}.")
     for gpu in Gpu.objects.filter(Q(reserved__gt=F("total")) | Q(reserved__lt=0)):
         yield Violation(3, f"{gpu}: {gpu.reserved} of {gpu.total} bytes are reserved.")
+    held = Host.objects.annotate(held=Coalesce(Sum("replicas__memory"), 0)).exclude(held=F("reserved"))
+    for name, reserved, promised in held.values_list("name", "reserved", "held"):
+        yield Violation(3, f"{name}: {reserved} bytes of memory are reserved, its replicas hold {promised}.")
 
 
 def _seats_have_a_reason() -> Iterator[Violation]:
-    """A seat of what is absent, with no attempt open, is leaked."""
-    idle = Seat.objects.filter(replica__observed=Observed.ABSENT, replica__host__in=Host.objects.answering())
-    old = Q(replica__observed_at=None) | Q(replica__observed_at__lt=clock.now() - GRACE)
-    for seat in idle.filter(old).exclude(replica__attempts__ended_at=None).select_related("replica__model", "gpu"):
+    """A seat of what is absent, with no attempt open or just ended, is leaked, where the loop can look."""
+    late, looked_at = clock.now() - GRACE, Host.objects.answering().filter(condition="")
+    idle = Seat.objects.filter(replica__observed=Observed.ABSENT, replica__host__in=looked_at)
+    idle = idle.filter(Q(replica__observed_at=None) | Q(replica__observed_at__lt=late))
+    tried = Attempt.objects.filter(Q(ended_at=None) | Q(ended_at__gt=late))
+    for seat in idle.exclude(replica__in=tried.values("replica")).select_related("replica__model", "gpu"):
         yield Violation(3, f"{seat} is held, and nothing of it is there.")
     for seat in Seat.objects.exclude(replica__host=F("gpu__host")).select_related("replica__model"):
         yield Violation(3, f"{seat}: the card is on another host than the replica.")
@@ -111,12 +116,7 @@ def _transitions_tell_the_state() -> Iterator[Violation]:
 
 
 def _one_launch_a_card() -> Iterator[Violation]:
-    starting = Seat.objects.filter(
-        launching=True,
-        replica__attempts__ended_at=None,
-        replica__attempts__started_at__isnull=False,
-        replica__attempts__ready_at=None,
-    )
+    starting = Seat.objects.filter(launching=True, replica__attempts__ended_at=None, replica__attempts__ready_at=None)
     by_card: dict[str, list[str]] = defaultdict(list)
     for seat in starting.select_related("replica__model"):
         by_card[seat.gpu_id].append(str(seat.replica))

@@ -68,6 +68,8 @@ def kill(work: Work, seen: Seen) -> bool:
 def _why(work: Work, seen: Seen) -> tuple[str, bool]:
     """In words, and whether it counts as a failure."""
     replica, attempt = work.replica, work.attempt
+    if replica.called_off:
+        return "Another replica has its place.", False
     if not replica.wanted:
         return "Stopped by order.", False
     if seen.observed is Observed.UNRESPONSIVE:

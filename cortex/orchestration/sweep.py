@@ -81,11 +81,15 @@ def _unsettled(here: Here, replicas: list[Replica], containers: list[Container])
     with ThreadPoolExecutor(AT_ONCE, "probe") as pool:
         healths = list(pool.map(probe, found))
     now = clock.now()
+    replaced = Replica.objects.filter(replaces__host=here.host, called_off=False)
+    busy = set(replaced.values_list("replaces_id", flat=True))
     seated = set(Seat.objects.filter(replica__host=here.host).values_list("replica_id", flat=True))
     return [
         item[0].id
         for item, health in zip(found, healths, strict=True)
-        if not _is_settled(item, health, now) or (item[0].observed == Observed.ABSENT and item[0].id in seated)
+        if item[0].id in busy
+        or not _is_settled(item, health, now)
+        or (item[0].observed == Observed.ABSENT and (item[0].memory or item[0].id in seated))
     ]
 
 

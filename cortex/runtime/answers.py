@@ -9,6 +9,7 @@ from typing import Any
 from cortex.runtime.contract import (
     Container,
     DiskFull,
+    Effort,
     Event,
     ImageMissing,
     ImageRefused,
@@ -114,6 +115,13 @@ def log_line(frame: bytes) -> LogLine | None:
         return LogLine(stamp=nanoseconds(stamp), text=clean(text.rstrip("\r\n").rpartition("\r")[2]))
     except ValueError:
         return None
+
+
+def effort(stats: Json) -> Effort:
+    """What /containers/{id}/stats tells, on either version of cgroups; both leave out what they do not count."""
+    moved = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    read = sum(int(entry["value"]) for entry in moved if str(entry["op"]).lower() == "read")
+    return Effort(read=read, memory=int((stats.get("memory_stats") or {}).get("usage") or 0))
 
 
 def event(line: bytes) -> Event | None:

@@ -91,6 +91,17 @@ class LogLine:
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What a container did so far, in bytes: ``read`` from disks since its start, ``memory`` that it holds.
+
+    ``memory`` counts what the host keeps of the files it read. Each is 0 where the host does not count it.
+    """
+
+    read: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
 class Event:
     """Something happened to a container of ours. A hint to look, never a fact to act upon."""
 
@@ -247,6 +258,13 @@ class Runtime(ABC):
         """Lines in order, none doubled. Following ends when the container does.
 
         ``since`` is the stamp of the last line seen: only later lines come. Raises NotFound, Unreachable.
+        """
+
+    @abstractmethod
+    def effort(self, container_id: str) -> Effort:
+        """How much it reads and holds, asked now: evidence that a slow start goes on. Nothing while it does not run.
+
+        Raises NotFound, Unreachable.
         """
 
     @abstractmethod

@@ -21,6 +21,7 @@ from docker.utils import parse_repository_tag
 from cortex.runtime import answers, payload
 from cortex.runtime.contract import (
     Container,
+    Effort,
     Event,
     Health,
     HostFacts,
@@ -132,6 +133,12 @@ class DockerRuntime(Runtime):
             return self._open("GET", f"/containers/{container_id}/logs", params, patience)
 
         return LogStream(wire, since, follow)
+
+    def effort(self, container_id: str) -> Effort:
+        with self._touching(container_id) as client:
+            at_once = True if client.api_version != answers.OLDEST_API else None  # 1.40 takes a second to answer
+            told = client.stats(container_id, stream=False, one_shot=at_once)
+        return answers.effort(told)
 
     def events(self) -> Stream[Event]:
         filters = {"type": ["container"], "label": [self._own_label]}

@@ -13,6 +13,7 @@ from typing import TypeVar
 from cortex.runtime import payload
 from cortex.runtime.contract import (
     Container,
+    Effort,
     Event,
     Health,
     HostFacts,
@@ -163,6 +164,15 @@ class FakeRuntime(Runtime):
         kept = len(log) if tail is None else min(tail, len(log))
         after = log[-kept - 1][0] if kept < len(log) else since or 0
         return _Poll(lambda last: self._lines(container_id, last), after, follow=follow)
+
+    def effort(self, container_id: str) -> Effort:
+        with self._called("effort", container_id) as scene:
+            found = self._own(scene, container_id)
+            if found.state not in ALIVE or found.started_at is None:
+                return Effort()
+            script, age = scene.script_of(found), (self._world.now() - found.started_at).total_seconds()
+        busy = min(age, script.load, age if script.stalls_after is None else script.stalls_after)
+        return Effort(read=int(busy * script.reads), memory=int(busy * script.grows))
 
     def events(self) -> Stream[Event]:
         with self._called("events") as scene:

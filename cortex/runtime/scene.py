@@ -19,6 +19,7 @@ Verb = Literal[
     "kill",
     "remove",
     "logs",
+    "effort",
     "events",
     "has_image",
     "pull",
@@ -35,7 +36,8 @@ class Script(BaseModel):
 
     ``load`` passes before the probe is answered, ``exit_after`` before the process ends by itself (None:
     never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on.
-    ``gpu_memory`` is taken on each of its GPUs while it runs.
+    ``gpu_memory`` is taken on each of its GPUs while it runs. Each second it reads ``reads`` bytes from disk and
+    takes ``grows`` bytes of memory, until it has ``load``ed or ``stalls_after``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +51,9 @@ class Script(BaseModel):
     lines: tuple[str, ...] = ()
     start_refused: str = Field(default="", description="What the engine says when it cannot start it.")
     gpu_memory: int = 0
+    reads: int = 0
+    grows: int = 0
+    stalls_after: float | None = None
     pull_seconds: float = 0.0
     pull_size: int = 1_000_000_000
     pull_refused: bool = False

@@ -12,7 +12,7 @@ class DockerProxy:
     """Passes each request on, except as ordered for those whose first line holds a word.
 
     ``lose``: the request is carried out, its answer dropped. ``cut``: the answer ends after so many bytes.
-    ``hold``: nothing is passed on, and nothing ever answered.
+    ``hold``: nothing is passed on, and nothing ever answered. ``heard`` are the first lines of all requests.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,6 +20,7 @@ class DockerProxy:
         self.lose = ""
         self.hold = ""
         self.cut: tuple[str, int] = ("", 0)
+        self.heard: list[str] = []
         self._open: list[socket.socket] = []
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(str(path))
@@ -49,6 +50,7 @@ class DockerProxy:
     def _pass(self, client: socket.socket) -> None:
         request = client.recv(1 << 16)
         line = request.partition(b"\r\n")[0].decode()
+        self.heard.append(line)
         if not request or (self.hold and self.hold in line):
             return
         with socket.socket(socket.AF_UNIX) as engine:

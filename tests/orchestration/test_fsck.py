@@ -78,7 +78,7 @@ def _row_missing(loop: Loop) -> None:
 def _seat_of_nothing(loop: Loop) -> None:
     replica = loop.replica()
     replica.observe(Observed.ABSENT, "x")
-    replica.attempts.update(ended_at=loop.time.now())
+    replica.attempts.update(ended_at=loop.time.now() - LONG_AGO)
     _age()
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import transaction
-from hypothesis import HealthCheck, strategies
+from django.utils import timezone
+from hypothesis import HealthCheck, Phase, strategies
 from hypothesis import settings as bounds
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -20,7 +21,7 @@ from cortex.orchestration import effects, fsck, hosts, orders
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import sweep
-from cortex.runtime.contract import Container, Label, NameTaken, State
+from cortex.runtime.contract import Container, Label, NameTaken, State, Unreachable
 from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
@@ -32,6 +33,7 @@ CARDS = ("GPU-0", "GPU-1")
 names = strategies.sampled_from(NAMES)
 SCRIPTS = (Script(), Script(load=20), Script(load=9, exit_after=2, exit_code=1))
 ALIVE = (State.RUNNING, State.PAUSED)
+STRANGER = "stranger"
 
 
 class Crash(BaseException):
@@ -41,7 +43,6 @@ class Crash(BaseException):
 class Machine(RuleBasedStateMachine):
     """A host with two cards, two models on one card each, and everything that can happen to them."""
 
-    strangers = 0
     world = World()
 
     @initialize()
@@ -49,7 +50,8 @@ class Machine(RuleBasedStateMachine):
         self.savepoint = transaction.atomic()
         self.savepoint.__enter__()
         self.time = Time()
-        clock.now = self.time.now
+        clock.now = timezone.now = self.time.now
+        self.strangers: set[str] = set()
         self.world = World(now=self.time.now, sleep=self.time.pass_)
         self.world.add_image(IMAGE, CUDA_IMAGE)
         self.world.add_gpus(*(ImaginaryGpu(uuid=uuid) for uuid in CARDS))
@@ -57,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         Gpu.objects.bulk_create(Gpu(uuid=uuid, host=host, name="L40S", total=48 * GIB) for uuid in CARDS)
         models = settings.ENV.cortex_models.resolve()
         self.here = Here(host, FakeRuntime(self.world, Install.identity(), models), self.world.gpus)
-        self.strange = FakeRuntime(self.world, "stranger", models)
+        self.strange = FakeRuntime(self.world, STRANGER, models)
         for name in NAMES:
             self.define(name, 1, 32)
 
@@ -135,13 +137,11 @@ class Machine(RuleBasedStateMachine):
         if not replicas or self.is_down():
             return
         replica = replicas[which % len(replicas)]
-        name = replica.container_name if ours else f"cortex-other-{self.strangers}"
+        name = replica.container_name if ours else f"cortex-other-{len(self.strangers)}"
         labels = {Label.REPLICA: replica.id.hex, Label.ATTEMPT: "1"}
-        try:
+        with suppress(NameTaken, Unreachable):
             self.strange.create(name, ContainerSpec(image=IMAGE, argv=()), labels)
-            self.strangers += 1
-        except NameTaken:
-            pass
+        self.strangers = {container.id for container in self.of(STRANGER)}
 
     @rule(verb=strategies.sampled_from(["create", "start", "stop", "remove", "inspect", "find"]))
     def answer_will_be_lost(self, verb: Any) -> None:
@@ -166,48 +166,45 @@ class Machine(RuleBasedStateMachine):
             return scene.down
 
     def some(self, which: int) -> list[Container]:
-        containers = self.everything()
-        mine = [c for c in containers if c.labels.get(Label.INSTALL) == Install.identity()]
+        mine = self.of(Install.identity())
         return [mine[which % len(mine)]] if mine else []
 
-    def everything(self) -> list[Container]:
+    def of(self, install: str) -> list[Container]:
         with self.world.open() as scene:
-            return [Container(c.id, c.name, c.image, c.state, c.labels, gpus=c.gpus) for c in scene.containers.values()]
+            found = [c for c in scene.containers.values() if c.labels.get(Label.INSTALL) == install]
+            return [Container(c.id, c.name, c.image, c.state, c.labels, gpus=c.gpus) for c in found]
 
     # What always holds
 
     @invariant()
     def one_live_container_a_replica(self) -> None:
-        live = [c.labels[Label.REPLICA] for c in self.ours() if c.state in ALIVE]
+        live = [c.labels[Label.REPLICA] for c in self.of(Install.identity()) if c.state in ALIVE]
         assert len(live) == len(set(live))
 
     @invariant()
     def what_runs_has_its_seats(self) -> None:
-        for container in self.ours():
+        for container in self.of(Install.identity()):
             seats = Seat.objects.filter(replica_id=container.labels[Label.REPLICA]).values_list("gpu_id", flat=True)
             assert container.state not in ALIVE or set(container.gpus) <= set(seats)
 
     @invariant()
     def seats_add_up(self) -> None:
-        assert [v for v in fsck.rows() if v.rule in (3, 4, 6, 8, 10)] == []
+        """What a crash leaks is for the next whole look to find: quiet() asks about that."""
+        found = [violation for violation in fsck.rows() if violation.rule in (3, 4, 6, 8, 10)]
+        assert [violation for violation in found if "nothing of it is there" not in violation.what] == []
 
     @invariant()
     def strangers_are_left_alone(self) -> None:
-        assert sum(c.labels.get(Label.INSTALL) == "stranger" for c in self.everything()) == getattr(
-            self, "strangers", 0
-        )
-
-    def ours(self) -> list[Container]:
-        return [c for c in self.everything() if c.labels.get(Label.INSTALL) == Install.identity()]
+        assert self.strangers == {container.id for container in self.of(STRANGER)}
 
     def quiet(self) -> None:
         """Once nothing more happens, what people want is so."""
         with self.world.open() as scene:
             scene.down, scene.lost = False, []
             scene.scripts.clear()
-            for id in [c.id for c in scene.containers.values() if c.labels.get(Label.INSTALL) == "stranger"]:
+            for id in self.strangers:
                 del scene.containers[id]
-            self.strangers = 0
+            self.strangers = set()
         for _ in range(14):
             self.time.pass_(310)
             sweep(self.here)
@@ -235,13 +232,11 @@ def crash_at(point: int) -> Iterator[None]:
         yield
 
 
-# Seconds when it runs alone, but once it outlasted its limit beside the rest of the suite, for a reason not yet found.
-@pytest.mark.slow
 @pytest.mark.django_db
-@pytest.mark.timeout(240)
 def test_whatever_happens_in_whatever_order(made: Path, models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (models_folder / "tiny.gguf").write_bytes(made.read_bytes())
     monkeypatch.setattr(clock, "now", clock.now)
+    monkeypatch.setattr(timezone, "now", timezone.now)
     run_state_machine_as_test(
         Machine,
         settings=bounds(
@@ -249,6 +244,7 @@ def test_whatever_happens_in_whatever_order(made: Path, models_folder: Path, mon
             stateful_step_count=30,
             deadline=None,
             database=None,
+            phases=[Phase.generate],  # shrinking runs it again for up to five minutes before it says what it found
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -77,15 +77,18 @@ def test_one_replica_that_fails_does_not_keep_the_others_waiting(
     assert loop.replica("b").observed == Observed.READY
 
 
-def test_a_stray_is_listed_at_once_and_removed_after_its_grace(loop: Loop, time: Time) -> None:
+def test_a_stray_is_listed_at_once_and_removed_after_its_grace(define: Define, loop: Loop, time: Time) -> None:
+    define()
+    sweep(loop.here)
+    [ours] = loop.containers()
     stray(loop)
     sweep(loop.here)
     assert Stray.objects.get().model_name == "gone"
     sweep(loop.here)
-    assert loop.containers()
+    assert len(loop.containers()) == 2
     time.pass_(strays.GRACE.total_seconds() + 1)
     sweep(loop.here)
-    assert loop.containers() == []
+    assert loop.containers() == [ours]
     assert not Stray.objects.exists()
 
 
