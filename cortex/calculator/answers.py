@@ -11,6 +11,7 @@ from cortex.calculator.weights import shrinks
 from engines.habits import LlamaOptions, ServeOptions
 
 Options = LlamaOptions | ServeOptions
+GIB = 1 << 30
 STEP = 256  # contexts are offered in multiples of this
 MOST_USERS = 4096
 HIGHEST_FRACTION = 0.95  # what is left keeps the desktop, the driver and its own surprises alive
@@ -38,13 +39,13 @@ def wanted(options: Options, context: int, users: int) -> Options:
     return replace(options, context=context, users=users)
 
 
-def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, users: int) -> bool:
-    """Whether ``users`` requests of ``context`` tokens fit at once."""
+def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, users: int, memory: int = 0) -> bool:
+    """Whether ``users`` requests of ``context`` tokens fit at once: on the cards, or in ``memory`` bytes of a host."""
     options = wanted(options, context, users)
+    if not cards:
+        return _held_by_host(shape, options, context, users, memory)
     if isinstance(options, LlamaOptions):
         return estimate(shape, options, cards).fits(cards)
-    if not cards:
-        return False
     terms = fixed_terms(shape, options)
     ranks = options.tensor * options.pipeline
     if len(cards) < ranks:
@@ -53,15 +54,22 @@ def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, u
     return users * request_bytes(shape, options, context) <= budget
 
 
-def longest_context(shape: Shape, options: Options, cards: Sequence[Card], users: int = 1) -> int:
+def _held_by_host(shape: Shape, options: Options, context: int, users: int, memory: int) -> bool:
+    """The same on the processor, where an engine that fills a budget has a cache of a size that was chosen."""
+    if isinstance(options, LlamaOptions):
+        return estimate(shape, options, ()).host.likely <= memory
+    return users * request_bytes(shape, options, context) <= options.cache_bytes
+
+
+def longest_context(shape: Shape, options: Options, cards: Sequence[Card], users: int = 1, memory: int = 0) -> int:
     """The most tokens each of ``users`` can have, a multiple of 256, at most as trained; 0 when not even 256 fit."""
     most = max(shape.context // STEP, 1)
-    return STEP * _largest(most, lambda steps: holds(shape, options, cards, STEP * steps, users))
+    return STEP * _largest(most, lambda steps: holds(shape, options, cards, STEP * steps, users, memory))
 
 
-def most_users(shape: Shape, options: Options, cards: Sequence[Card], context: int) -> int:
+def most_users(shape: Shape, options: Options, cards: Sequence[Card], context: int, memory: int = 0) -> int:
     """How many can have ``context`` tokens each at once; 0 when not even one can."""
-    return _largest(MOST_USERS, lambda users: holds(shape, options, cards, context, users))
+    return _largest(MOST_USERS, lambda users: holds(shape, options, cards, context, users, memory))
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:
@@ -91,7 +99,7 @@ def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: float, option
     used = cards[:use]
     answer = estimate(shape, options, used)
     fits = answer.fits(used)
-    if isinstance(options, ServeOptions) and used:
+    if isinstance(options, ServeOptions):
         fits = fits and holds(shape, options, used, options.length(shape), 1)
     return Change(title, rank, options, use, answer, fits)
 
@@ -148,7 +156,11 @@ def _fits_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card], num
 
 def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
     ranks = options.tensor * options.pipeline
-    if cards and not options.weight_bits and shrinks(shape, replace(options, weight_bits=8)):
+    if not cards:
+        needed = -(-request_bytes(shape, options, options.length(shape)) // GIB)
+        yield f"Keep {needed} GiB of cache", 0, replace(options, cache_bytes=needed * GIB), 0
+        return
+    if not options.weight_bits and shrinks(shape, replace(options, weight_bits=8)):
         yield "Make 8 bits of its weights at the start", 2.2, replace(options, weight_bits=8.0), ranks
     if options.cache_type == "auto":
         yield "Keep the cache in 8 bits", 1, replace(options, cache_type="fp8"), ranks

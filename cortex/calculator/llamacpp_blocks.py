@@ -13,9 +13,29 @@ CENTRED = frozenset(
 )
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
 NORMED_SHARES = frozenset(
-    {"llama", "mistral3", "granitehybrid", "granitemoe", "granite", "qwen3moe", "qwen3next", "qwen35moe", "qwen3vlmoe",
-     "minimax-01", "minimax-m2", "lfm2moe", "ernie4_5-moe", "phimoe", "kimi-linear", "mimo2", "smallthinker", "dbrx",
-     "arctic", "grok", "gemma4"}
+    {
+        "llama",
+        "mistral3",
+        "granitehybrid",
+        "granitemoe",
+        "granite",
+        "qwen3moe",
+        "qwen3next",
+        "qwen35moe",
+        "qwen3vlmoe",
+        "minimax-01",
+        "minimax-m2",
+        "lfm2moe",
+        "ernie4_5-moe",
+        "phimoe",
+        "kimi-linear",
+        "mimo2",
+        "smallthinker",
+        "dbrx",
+        "arctic",
+        "grok",
+        "gemma4",
+    }
 )  # the shares of the experts chosen are brought to a sum of one
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 

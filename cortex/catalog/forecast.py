@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cortex import placement
 from cortex.calculator import answers, memory
 from cortex.calculator.memory import Need, Yields
-from cortex.calculator.serving import concurrency, tokens_held
+from cortex.calculator.serving import concurrency, request_bytes, tokens_held
 from cortex.catalog import siblings
 from cortex.catalog.changes import Candidate, applied, candidates, merged
 from cortex.catalog.definition import Definition, Refusal
@@ -114,7 +114,7 @@ def _judged(
         assumptions=plan.assumptions,
         past=plan.past,
         plan=plan,
-        **_yields(definition, plan, [each.card for each in chosen]),
+        **_yields(definition, plan, [each.card for each in chosen], host.memory),
     )
 
 
@@ -177,14 +177,20 @@ def _on_processor(plan: Plan, host: placement.Host) -> tuple[Verdict, str]:
     if not host.memory:
         return "unknown", f"It needs {gib(need.likely)} of the host's memory, and how much that has is not known."
     told = f"It runs on the processor and needs {gib(need.likely)} of the host's {gib(host.memory)}."
+    if isinstance(plan.options, ServeOptions):
+        length = plan.options.length(plan.shape)
+        one = request_bytes(plan.shape, plan.options, length)
+        if one > plan.options.cache_bytes:
+            kept = gib(plan.options.cache_bytes)
+            return "does_not_fit", f"One request of {length:,} tokens takes {gib(one)} of cache, and {kept} are kept."
     if need.high > host.memory:
         return "tight", f"{told} It may take up to {gib(need.high)}."
     return "fits", told
 
 
-def _yields(definition: Definition, plan: Plan, cards: Sequence[placement.Card]) -> dict[str, Any]:
-    """What the cards give besides: tokens of cache, the longest context, the most users. Nothing without cards."""
-    if not cards:
+def _yields(definition: Definition, plan: Plan, cards: Sequence[placement.Card], host_memory: int) -> dict[str, Any]:
+    """What the cards give besides, or else the host: tokens of cache, the longest context, the most users."""
+    if not cards and (plan.estimate.gpus or not host_memory):
         return {}
     shape, options = plan.shape, plan.options
     room = [memory.Card(card.total, card.free, card.name) for card in cards]
@@ -192,8 +198,8 @@ def _yields(definition: Definition, plan: Plan, cards: Sequence[placement.Card])
     apart = replace(options, unified=False) if isinstance(options, LlamaOptions) else options
     users = options.slots if isinstance(options, LlamaOptions) else definition.users or 1
     return {
-        "longest_context": answers.longest_context(shape, options, room, users),
-        "most_users": answers.most_users(shape, apart, room, context),
+        "longest_context": answers.longest_context(shape, options, room, users, host_memory),
+        "most_users": answers.most_users(shape, apart, room, context, host_memory),
         "yields": _held(plan, room),
     }
 
@@ -203,6 +209,9 @@ def _held(plan: Plan, room: Sequence[memory.Card]) -> Yields | None:
     options = plan.options
     if not isinstance(options, ServeOptions):
         return None
+    if not room:
+        kept = options.cache_bytes
+        return Yields(kept, tokens_held(plan.shape, options, kept), concurrency(plan.shape, options, kept))
     terms = [term for term in plan.estimate.gpus[0].terms if term.name != "kv_cache"]
     budget = max(0, min(memory.cache_budget(options, card, terms) for card in room))
     return Yields(budget, tokens_held(plan.shape, options, budget), concurrency(plan.shape, options, budget))

@@ -197,3 +197,31 @@ def test_a_silent_hub_has_nothing_and_is_not_asked_twice(monkeypatch: pytest.Mon
     monkeypatch.setattr(siblings, "on_hub", fail)
     source = Source(repository="org/Nobody-1B")
     assert (list(siblings.of(source)), list(siblings.of(source)), len(asked)) == ([], [], 1)
+
+
+@pytest.mark.parametrize(("path", "engine"), [("llama-Q4_K_M.gguf", "llamacpp"), ("llama", "vllm")])
+def test_on_the_processor_the_longest_context_fits_and_one_step_more_does_not(path: str, engine: str) -> None:
+    definition, host = wish(path, engine, gpus=0, context=2048), atlas(memory=24)
+    found = told(definition, host)
+    longest = found.longest_context
+    assert longest
+    assert found.most_users
+    assert longest > 2048
+    assert told(wish(path, engine, gpus=0, context=longest), host).verdict in ("fits", "tight")
+    if longest < LLAMA.context:
+        assert told(wish(path, engine, gpus=0, context=longest + 256), host).verdict == "does_not_fit"
+    assert found.most_users == told(wish(path, engine, gpus=0, context=2048, users=found.most_users), host).most_users
+
+
+def test_on_the_processor_vllm_wants_a_cache_that_holds_one_request() -> None:
+    definition, host = wish("llama", "vllm", gpus=0, context=65536), atlas(memory=48)
+    found = told(definition, host)
+    assert (found.verdict, "One request of 65,536 tokens takes 8.0 GiB" in found.reason) == ("does_not_fit", True)
+    [fix] = [fix for fix in found.fixes if fix.title == "Keep 8 GiB of cache"]
+    assert fix.patch == {"options": {"kv_cache_memory_bytes": 8 * GIB}}
+    assert told(applied(definition, fix.patch), host).verdict in ("fits", "tight")
+
+
+def test_cards_that_are_wanted_and_not_there_are_not_the_processor() -> None:
+    found = told(wish("llama-Q4_K_M.gguf", gpus=2), atlas(memory=64))
+    assert (found.verdict, found.longest_context, found.most_users) == ("does_not_fit", None, None)
