@@ -1,4 +1,4 @@
-"""The questions people ask of an estimate: how long, how many, what would make it fit, and how to share cards."""
+"""The questions people ask of an estimate: how long, how many, what would make it fit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -173,66 +173,3 @@ def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card
     more = 2 * options.tensor
     if more * options.pipeline <= len(cards):
         yield f"Split it over {more} cards", 1.5, replace(options, tensor=more), more * options.pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A model that shall run beside others: ``users`` at ``context`` each, ``present`` is the share it has now."""
-
-    name: str
-    shape: Shape
-    options: Options
-    context: int
-    users: int
-    present: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one model of a stack takes: bytes on ``card``, as a ``fraction`` of it, and what that frees."""
-
-    name: str
-    card: int
-    bytes: int
-    fraction: float
-    freed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Several models on one set of cards. ``left`` is what stays free per card; ``refused`` found no room."""
-
-    shares: tuple[Share, ...]
-    left: tuple[int, ...]
-    refused: tuple[str, ...]
-
-    @property
-    def freed(self) -> int:
-        """Bytes saved against the present settings."""
-        return sum(share.freed for share in self.shares)
-
-
-def stack_plan(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
-    """Places the largest first, each on the card where it leaves least unused; shares come from bytes, not habit."""
-    left = [card.available for card in cards]
-    shares, refused = [], []
-    for wish, need in sorted(((wish, stack_need(wish, cards)) for wish in wishes), key=lambda pair: -pair[1]):
-        open_cards = [index for index, free in enumerate(left) if free >= need]
-        if not open_cards:
-            refused.append(wish.name)
-            continue
-        card = min(open_cards, key=lambda index: left[index])
-        left[card] -= need
-        total = cards[card].total
-        held = int((wish.present or 0) * total)
-        shares.append(Share(wish.name, card, need, ceil(100 * need / total) / 100, max(0, held - need)))
-    return Stack(tuple(shares), tuple(left), tuple(refused))
-
-
-def stack_need(wish: Wish, cards: Sequence[Card]) -> int:
-    """Bytes on one card that serve the wish."""
-    options = wanted(wish.options, wish.context, wish.users)
-    if isinstance(options, LlamaOptions):
-        return estimate(wish.shape, options, cards[:1]).gpus[0].likely
-    fixed = sum(term.likely for term in fixed_terms(wish.shape, options))
-    return fixed + wish.users * request_bytes(wish.shape, options, wish.context)
