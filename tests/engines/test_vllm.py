@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from engines import engine
 from engines.argv import flags
 from engines.contract import ContainerSpec, ModelFiles, Mount
-from engines.vllm import VllmOptions
+from engines.vllm_options import VllmOptions
 from tests.engines.launches import GPU_A, GPU_B, launch, value_of
 
 # as the real parser of vLLM 0.32 has them: written by python -m tools.served.record
