@@ -55,8 +55,9 @@ class Host:
 class Need:
     """What one replica takes: `bytes` over all its cards, and how many (None: as few as will do; 0: CPU).
 
-    `pinned` names the only cards that will do, `labels` what its host must be called. `divides` is a number
-    (of heads) that the count of cards must divide. `spread` takes the emptiest cards, else the fullest that fit.
+    `pinned` names the only cards that will do, `hosts` the only hosts, `labels` what its host must be called.
+    `divides` is a number (of heads) that the count of cards must divide. `spread` takes the emptiest cards, else the
+    fullest that fit.
     `shares` says by each count of cards that will do how many bytes it takes on each of them, in the host's order;
     without it all take alike. `fraction` of a card's total is what an engine claims that fills a budget.
     `host_bytes` is what it takes of the host's own memory.
@@ -65,6 +66,7 @@ class Need:
     bytes: int
     gpus: int | None = None
     pinned: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     divides: int | None = None
     spread: bool = False
@@ -128,14 +130,17 @@ def choose(need: Need, hosts: Sequence[Host]) -> Choice | NoRoom:
     if not hosts:
         return NoRoom(("There is no host. Start a worker and an agent, and see the Hosts page.",))
     refusals: list[tuple[Host, NoRoom]] = []
-    on_cards = need.gpus is None and any(host.cards for host in hosts)
+    suited = [host for host in hosts if misfit(need, host.name, host.labels) is None]
+    on_cards = need.gpus is None and any(host.cards for host in suited)
     for host in sorted(hosts, key=_preference(need)):
-        answer = _NO_CARDS if on_cards and not host.cards else on_host(need, host)
+        answer = _NO_CARDS if on_cards and host in suited and not host.cards else on_host(need, host)
         if isinstance(answer, Seats):
             return Choice(host.name, answer)
         refusals.append((host, answer))
     named = len(hosts) > 1
-    reasons = [f"On {host.name}: {refusal}" if named else str(refusal) for host, refusal in refusals]
+    unknown = sorted(need.hosts - {host.name for host in hosts})
+    reasons = [f"There is no host {name}." for name in unknown]
+    reasons += [f"On {host.name}: {refusal}" if named else str(refusal) for host, refusal in refusals]
     ways = [refusal.in_the_way for _, refusal in refusals if refusal.in_the_way]
     return NoRoom(tuple(reasons), min(ways, key=len, default=()))
 
@@ -148,13 +153,21 @@ def _preference(need: Need) -> Callable[[Host], tuple[bool, float, str]]:
     return key
 
 
+def misfit(need: Need, name: str, labels: Mapping[str, str]) -> NoRoom | None:
+    """Why a host of this name with these labels is not one it may go to; None when it is."""
+    if need.hosts and name not in need.hosts:
+        return NoRoom((f"Host {name} is not one of those it may go to: {', '.join(sorted(need.hosts))}.",))
+    lacking = [f"{key}={value}" for key, value in need.labels.items() if labels.get(key) != value]
+    return NoRoom((f"Host {name} is not labelled {', '.join(lacking)}.",)) if lacking else None
+
+
 def on_host(need: Need, host: Host) -> Seats | NoRoom:
     """Seats on this host, or why not."""
     if host.fault:
         return NoRoom((host.fault,))
-    lacking = [f"{name}={value}" for name, value in need.labels.items() if host.labels.get(name) != value]
-    if lacking:
-        return NoRoom((f"Host {host.name} is not labelled {', '.join(lacking)}.",))
+    refusal = misfit(need, host.name, host.labels)
+    if refusal:
+        return refusal
     answer = place(need, host.cards)
     if isinstance(answer, Seats) and host.memory and need.of_host(answer) > host.free:
         return _no_memory(need.of_host(answer), host)

@@ -219,9 +219,24 @@ def ask(definition: Definition, available: int, past: Iterable[Past] = (), read:
     return Asked(_need(definition, plans), plans)
 
 
+def wishes(definition: Definition) -> placement.Need:
+    """Where it may go, of a need that is not known yet."""
+    wanted = definition.placement
+    return placement.Need(
+        bytes=0,
+        gpus=definition.gpus,
+        pinned=frozenset(wanted.cards),
+        hosts=frozenset(wanted.hosts),
+        labels=wanted.labels,
+        spread=wanted.spread,
+    )
+
+
 def _counts(definition: Definition, available: int) -> list[int]:
     if definition.gpus is not None:
         return [definition.gpus]
+    if definition.placement.cards:
+        available = max(1, min(available, len(definition.placement.cards)))
     return [1 << n for n in range(MOST_CARDS.bit_length()) if 1 << n <= available] or [0]
 
 
@@ -229,9 +244,9 @@ def _need(definition: Definition, plans: dict[int, Plan]) -> placement.Need:
     shares = {count: tuple(need.likely for need in each.estimate.gpus) for count, each in plans.items() if count}
     any_plan = next(iter(plans.values()))
     on_host = plans[0].estimate.host.likely if 0 in plans else 0
-    return placement.Need(
+    return replace(
+        wishes(definition),
         bytes=on_host or max((sum(each) for each in shares.values()), default=0),
-        gpus=definition.gpus,
         divides=_divides(any_plan),
         shares=shares,
         fraction=any_plan.fraction,
@@ -248,7 +263,7 @@ def _divides(of: Plan) -> int | None:
 
 def ask_blindly(definition: Definition, size: int, why: str) -> Asked:
     """What placement is asked for when nothing better is known than the weights."""
-    return Asked(placement.Need(bytes=int(FALLBACK * size), gpus=definition.gpus), fallback=(
+    return Asked(replace(wishes(definition), bytes=int(FALLBACK * size)), fallback=(
         f"Its need was not estimated, so {FALLBACK:g} times its weights are reserved. {why}"
     ))  # fmt: skip
 

@@ -25,6 +25,7 @@ class Model(models.Model):
 
     `turn` goes up whenever what people want changes: anything computed for an older turn is void.
     `fresh_turn` is the last turn that asks for new containers though nothing else changed (restart).
+    `placement` holds where it may run, as a definition says it; empty means anywhere.
     `removed_at` hides a model that waits for its containers to go; then the loop deletes the row.
     """
 
@@ -39,6 +40,7 @@ class Model(models.Model):
     users = models.PositiveIntegerField(null=True, blank=True)
     gpus = models.PositiveSmallIntegerField(null=True, blank=True)
     replicas = models.PositiveSmallIntegerField(default=1)
+    placement = models.JSONField(default=dict, blank=True)
     desired = models.CharField(max_length=8, choices=Desired.choices, default=Desired.STOPPED)
     turn = models.PositiveBigIntegerField(default=1)
     fresh_turn = models.PositiveBigIntegerField(default=1)

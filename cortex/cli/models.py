@@ -157,6 +157,7 @@ def _show(model: Any) -> None:
         "Users": spec["users"],
         "GPUs": spec["gpus"],
         "Replicas": spec["replicas"],
+        "Placement": _placement(spec["placement"]),
         "Turn": model["turn"],
     })  # fmt: skip
     for replica in status["replicas"]:
@@ -166,6 +167,14 @@ def _show(model: Any) -> None:
 def _slot(replica: Any) -> str:
     """Its place; while a definition changes, two have it."""
     return f"{replica['slot']} (new)" if replica.get("replaces") else str(replica["slot"])
+
+
+def _placement(wish: Any) -> str:
+    """Where it may run, in one line; empty where that does not matter."""
+    labels = [f"{key}={value}" for key, value in wish["labels"].items()]
+    lists = {"GPUs": wish["cards"], "hosts": wish["hosts"], "hosts labelled": labels}
+    words = [f"{what} {', '.join(names)}" for what, names in lists.items() if names]
+    return "; ".join([*words, *(["spread"] if wish["spread"] else [])])
 
 
 def _show_replica(replica: Any) -> None:

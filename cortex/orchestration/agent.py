@@ -30,6 +30,7 @@ BRIEFLY = 0.5
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
+LOGS_EVERY = 10.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
 RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"), called_off=False)
@@ -42,6 +43,8 @@ class Agent:
     def __init__(self, here: Here) -> None:
         self._here = here
         self._stop = threading.Event()
+        self._started = threading.Event()
+        self._started.set()
         self._shipper = Shipper(here.runtime)
         self._looks = Looks(here)
         self._fetching: dict[UUID, threading.Thread] = {}
@@ -51,9 +54,9 @@ class Agent:
         rounds: list[tuple[Callable[[], None], float]] = [
             (self._register, SAMPLE_EVERY),
             (self._watch, 1.0),
-            (self._relist, RELIST_EVERY),
+            (self._stand_in, RELIST_EVERY),
+            (self._follow_logs, BRIEFLY),
             (self._due, BRIEFLY),
-            (self._fetch, BRIEFLY),
             (self._measure, SAMPLE_EVERY),
         ]
         if settings.ENV.cortex_samples_gpus:
@@ -71,6 +74,7 @@ class Agent:
 
     def stop(self) -> None:
         self._stop.set()
+        self._started.set()
 
     def _repeat(self, work: Callable[[], None], pause: float) -> None:
         while not self._stop.is_set():
@@ -96,40 +100,52 @@ class Agent:
         measure(self._here)
 
     def _watch(self) -> None:
-        """Events until they break off; the relist round covers what happened in between."""
+        """Events until they break off; the sweeps cover what happened in between."""
         with self._here.runtime.events() as events:
             for event in events:
+                if event.action == "start":
+                    self._started.set()
                 replica = _replica_id(event.container_name)
                 if replica:
                     self._looks.ask(replica)
                 if self._stop.is_set():
                     return
 
-    def _relist(self) -> None:
-        self._shipper.follow(self._here.runtime.find())
-        swept = Host.objects.get(id=self._here.host.id).swept_at
+    def _stand_in(self) -> None:
+        """Look at everything, should no worker have done so lately."""
+        swept = Host.objects.values_list("swept_at", flat=True).get(id=self._here.host.id)
         if swept is None or clock.now() - swept > timedelta(seconds=2 * settings.SWEEP_EVERY):
             sweep(self._here, at_once)
 
+    def _follow_logs(self) -> None:
+        """Of every container: at once when one starts, and from time to time, since events may be missed."""
+        self._started.wait(LOGS_EVERY)
+        self._started.clear()
+        self._shipper.follow(self._here.runtime.find())
+
     def _due(self) -> None:
         """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
-        late = clock.now() - HEAD_START
-        for model in unsettled().filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
+        now = clock.now()
+        late = now - HEAD_START
+        for model in unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
             settle(model.id)
         behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
-        over = Q(observed=Observed.ABSENT, retry_at__lte=clock.now(), gave_up=False) & RUNNING
-        waiting = Q(observed=Observed.LOADING) | Q(successor__observed=Observed.READY, called_off=False)
-        due = Replica.objects.filter(behind | over | waiting, host=self._here.host)
-        for id in due.values_list("id", flat=True):
-            self._looks.ask(id)
+        over = Q(observed=Observed.ABSENT, retry_at__lte=now, gave_up=False) & RUNNING
+        under_way = Q(observed__in=[Observed.LOADING, Observed.FETCHING])
+        replaced = Q(successor__observed=Observed.READY, called_off=False)
+        due = Replica.objects.filter(behind | over | under_way | replaced, host=self._here.host)
+        for replica in due.select_related("model"):
+            if replica.observed == Observed.FETCHING:
+                self._fetch(replica)
+            if replica.observed != Observed.FETCHING or replica.turn != replica.model.turn:
+                self._looks.ask(replica.id)
 
-    def _fetch(self) -> None:
-        for replica in Replica.objects.filter(host=self._here.host, observed=Observed.FETCHING).select_related("model"):
-            thread = self._fetching.get(replica.id)
-            if thread is None or not thread.is_alive():
-                thread = threading.Thread(target=self._fetch_one, args=(replica,), daemon=True)
-                self._fetching[replica.id] = thread
-                thread.start()
+    def _fetch(self, replica: Replica) -> None:
+        thread = self._fetching.get(replica.id)
+        if thread is None or not thread.is_alive():
+            thread = threading.Thread(target=self._fetch_one, args=(replica,), daemon=True)
+            self._fetching[replica.id] = thread
+            thread.start()
 
     def _fetch_one(self, replica: Replica) -> None:
         try:

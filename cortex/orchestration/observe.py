@@ -8,7 +8,7 @@ from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration.work import is_of
 from cortex.runtime.contract import Container, Health, Label, Runtime, State, Unreachable
-from engines.contract import ContainerSpec
+from engines.contract import Probe
 
 MISSES_ALLOWED = 3
 MISSES_APART = timedelta(seconds=1)
@@ -55,7 +55,7 @@ def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) 
     """Probe a running container whose attempt we know."""
     if container is None or container.state is not State.RUNNING or attempt is None or not attempt.spec:
         return None
-    return runtime.probe(container, ContainerSpec.model_validate(attempt.spec).probe)
+    return runtime.probe(container, Probe.model_validate(attempt.spec["probe"]))
 
 
 def judge(replica: Replica, attempt: Attempt | None, container: Container | None, health: Health | None) -> Seen:

@@ -121,6 +121,7 @@ def _write(model: Model, definition: Definition) -> None:
     model.engine, model.options, model.image = definition.engine, definition.options, definition.image
     model.context, model.users, model.gpus = definition.context, definition.users, definition.gpus
     model.replicas = definition.replicas
+    model.placement = definition.placement.model_dump(mode="json", exclude_defaults=True)
     if definition.desired:
         model.desired = Desired(definition.desired)
 

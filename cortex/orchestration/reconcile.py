@@ -12,7 +12,7 @@ from cortex.catalog.definition import Refusal
 from cortex.fleet import clock
 from cortex.fleet.models import FORGIVEN_AFTER, Attempt, Overtaken, Replica
 from cortex.fleet.states import Facts, Observed, Step, next_step
-from cortex.orchestration import attempts, plan, seats
+from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.deadlines import is_overdue
 from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
@@ -175,7 +175,7 @@ class Pass:
 
     def _is_other(self, attempt: Attempt) -> bool:
         held = tuple(self.replica.seats.order_by("gpu__index").values_list("gpu_id", flat=True))
-        if self.replica.model.gpus not in (None, len(held)):
+        if self.replica.model.gpus not in (None, len(held)) or not needs.met(self.replica, held):
             return True
         try:
             found = plan.locate(self.replica)

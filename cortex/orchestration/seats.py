@@ -19,7 +19,11 @@ NOT_YET = (Observed.ABSENT, Observed.FETCHING)
 
 
 class NoSeat(Exception):
-    """No room on this host's cards, with the reasons."""
+    """No room on this host's cards, with the reasons. What it held there before was given back."""
+
+    def __init__(self, why: placement.NoRoom) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class Busy(Exception):
@@ -69,21 +73,24 @@ def take(replica: Replica, size: int) -> tuple[str, ...]:
     with transaction.atomic():
         host = _locked(replica)
         held = list(replica.seats.select_related("gpu").order_by("gpu__index"))
-        if held and _still_right(held, wish) and replica.memory == wish.host_bytes:
+        misfit = placement.misfit(wish, host.name, host.labels)
+        if held and misfit is None and _still_right(held, wish) and replica.memory == wish.host_bytes:
             return tuple(seat.gpu_id for seat in held)
         _give_back(replica)
         answer = placement.on_host(wish, hosts([host], {})[0])
-        if isinstance(answer, placement.NoRoom):
-            raise NoSeat(str(answer))
-        for uuid, share in answer.by_card.items():
-            Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
-            Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
-        _promise(replica, wish.of_host(answer))
-        return tuple(gpu.uuid for gpu in host.gpus.order_by("index") if gpu.uuid in answer.by_card)
+        if isinstance(answer, placement.Seats):
+            for uuid, share in answer.by_card.items():
+                Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
+                Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
+            _promise(replica, wish.of_host(answer))
+            return tuple(gpu.uuid for gpu in host.gpus.order_by("index") if gpu.uuid in answer.by_card)
+    raise NoSeat(answer)
 
 
 def _still_right(held: list[Seat], wish: placement.Need) -> bool:
     if any(seat.gpu.missing for seat in held) or wish.gpus not in (None, len(held)):
+        return False
+    if wish.pinned and not wish.pinned.issuperset(seat.gpu_id for seat in held):
         return False
     count = len(held)
     if wish.shares and count not in wish.shares:

@@ -1,5 +1,6 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
+from datetime import datetime
 from functools import partial
 
 from django.db import transaction
@@ -12,27 +13,28 @@ from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import plan, seats
+from cortex.orchestration import needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.telemetry import logs
 
 
-def unsettled() -> QuerySet[Model]:
+def unsettled(now: datetime | None = None) -> QuerySet[Model]:
     """Models whose rows do not match their definition, or whose replicas wait for a host."""
+    now = now or clock.now()
     rows = Model.objects.annotate(rows=Count("replica_set"))
-    waiting = Replica.objects.filter(_is_homeless() | _is_stranded(), model__desired=Desired.RUNNING)
+    waiting = Replica.objects.filter(_is_homeless(now) | _is_stranded(now), model__desired=Desired.RUNNING)
     mismatched = ~Q(rows=F("replicas"), removed_at=None)
     return rows.filter(mismatched | Q(id__in=waiting.values("model_id"))).order_by("id")
 
 
-def _is_homeless() -> Q:
-    due = Q(retry_at=None) | Q(retry_at__lte=clock.now())
+def _is_homeless(now: datetime) -> Q:
+    due = Q(retry_at=None) | Q(retry_at__lte=now)
     return Q(host=None) & due
 
 
-def _is_stranded() -> Q:
+def _is_stranded(now: datetime) -> Q:
     """On a host that can start nothing, with nothing of it there."""
-    silent = Q(host__seen_at=None) | Q(host__seen_at__lt=clock.now() - SILENT_AFTER)
+    silent = Q(host__seen_at=None) | Q(host__seen_at__lt=now - SILENT_AFTER)
     unusable = silent | Q(host__cordoned=True) | ~Q(host__condition="")
     return Q(observed=Observed.ABSENT, seats=None, memory=0) & unusable
 
@@ -84,9 +86,11 @@ def _has_nothing(replica: Replica) -> bool:
 
 
 def _may_move(replica: Replica) -> bool:
-    """Whether it has no host yet, or nothing on one that can start nothing."""
-    stranded = Replica.objects.filter(_is_stranded(), id=replica.id)
-    return replica.host is None or (stranded.exists() and _has_nothing(replica))
+    """Whether it has no host yet, or nothing on one that can start nothing or is not where it may be."""
+    if replica.host is None:
+        return True
+    stranded = Replica.objects.filter(_is_stranded(clock.now()), id=replica.id).exists()
+    return (stranded or not needs.met(replica, ())) and _has_nothing(replica)
 
 
 def _place(replica: Replica) -> None:

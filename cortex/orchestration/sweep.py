@@ -22,6 +22,7 @@ from cortex.runtime.contract import Container, Health, Unreachable
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
+UNREAD = ("first_log", "last_log", "estimated")
 Each = Callable[[Iterable[UUID], Here], None]
 Found = tuple[Replica, Container | None, Attempt | None]
 
@@ -71,7 +72,8 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
 
 
 def _unsettled(here: Here, replicas: list[Replica], containers: list[Container]) -> list[UUID]:
-    attempts = {a.replica_id: a for a in Attempt.objects.filter(replica__in=replicas, ended_at=None)}
+    running = Attempt.objects.filter(replica__host=here.host, ended_at=None).defer(*UNREAD)
+    attempts = {attempt.replica_id: attempt for attempt in running}
     by_replica = {replica_of(container): container for container in containers}
     found = [(replica, by_replica.get(replica.id), attempts.get(replica.id)) for replica in replicas]
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,6 +76,26 @@ def container(found: Json) -> Container:
         finished_at=moment(life.get("FinishedAt")),
         gpus=tuple(gpu for request in host.get("DeviceRequests") or () for gpu in request.get("DeviceIDs") or ()),
     )
+
+
+@dataclass(frozen=True)
+class Look:
+    """A container as inspected, and the run of it that was seen; None when it does not run."""
+
+    container: Container
+    run: tuple[str, ...] | None
+
+
+def run(state: str, names: Sequence[str], told: Json) -> tuple[str, ...] | None:
+    """What stays the same for as long as a container runs on, in a listing as in an inspection; None when it does not.
+
+    Each start joins its networks anew, under other endpoints.
+    """
+    networks = ((told.get("NetworkSettings") or {}).get("Networks") or {}).values()
+    endpoints = sorted(network.get("EndpointID") or "" for network in networks)
+    if state != "running" or not all(endpoints) or not endpoints:
+        return None
+    return (*sorted(name for name in names if name.count("/") == 1), *endpoints)
 
 
 def _address(found: Json) -> str | None:

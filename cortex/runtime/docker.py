@@ -75,6 +75,7 @@ class DockerRuntime(Runtime):
         self._window = window
         self._version: str | None = None
         self._mine = threading.local()
+        self._known: dict[str, answers.Look] = {}
 
     def facts(self) -> HostFacts:
         with self._asking() as client:
@@ -84,8 +85,20 @@ class DockerRuntime(Runtime):
     def find(self) -> list[Container]:
         with self._asking() as client:
             rows = client.containers(all=True, filters={"label": self._own_label})
-            looked = [self._look(client, row["Id"]) for row in rows]
-        return [answers.container(found) for found in looked if found is not None]
+            looks = [self._remembered(row) or self._look_once(client, row["Id"]) for row in rows]
+        self._known = {look.container.id: look for look in looks if look and look.run}
+        return [look.container for look in looks if look]
+
+    def _remembered(self, row: Mapping[str, Any]) -> answers.Look | None:
+        """What inspecting it told, while the listing shows the same run of it."""
+        known = self._known.get(row["Id"])
+        return known if known and known.run == answers.run(row["State"], row["Names"], row) else None
+
+    def _look_once(self, client: APIClient, id: str) -> answers.Look | None:
+        told = self._look(client, id)
+        if told is None:
+            return None
+        return answers.Look(answers.container(told), answers.run(told["State"]["Status"], [told["Name"]], told))
 
     def inspect(self, name: str) -> Container | None:
         with self._asking() as client:

@@ -153,14 +153,24 @@ class Scene(BaseModel):
 
     def advance(self, now: datetime) -> None:
         """Let what should have happened by ``now`` have happened."""
-        for container in self.containers.values():
-            script = self.script_of(container)
-            if container.state is not State.RUNNING or container.started_at is None or script.exit_after is None:
-                continue
-            end = container.started_at + timedelta(seconds=script.exit_after)
-            if end <= now:
+        for container in list(self.containers.values()):
+            end = self._end_of(container)
+            if end is not None and end <= now:
+                script = self.script_of(container)
                 container.end(script.exit_code, end, oom=script.oom)
                 self.note("die", container)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether something should have happened by ``now`` and has not."""
+        ends = map(self._end_of, self.containers.values())
+        return bool(self.scripts) and any(end is not None and end <= now for end in ends)
+
+    def _end_of(self, container: ImaginaryContainer) -> datetime | None:
+        """When a running container is to end by itself."""
+        if container.state is not State.RUNNING or container.started_at is None:
+            return None
+        after = self.script_of(container).exit_after
+        return None if after is None else container.started_at + timedelta(seconds=after)
 
     def start(self, container: ImaginaryContainer, now: datetime) -> None:
         """Raises NoGpuRuntime, SpecRefused; the container then stays as a failed start leaves it."""

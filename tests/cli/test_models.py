@@ -51,6 +51,17 @@ def test_what_is_shown_can_be_applied_again(cortex: Run, tiny: dict[str, Any]) -
     assert cortex("apply", "-f", "-", input=yaml.safe_dump(spec)).stdout == "= tiny\n"
 
 
+def test_where_a_model_may_run_is_said_by_flags_and_shown(cortex: Run, tiny: dict[str, Any]) -> None:
+    words = ["--card", "GPU-1", "--card", "GPU-2", "--host", "atlas", "--label", "zone=cellar", "--spread"]
+    assert cortex("define", "tiny", "--path", "tiny.gguf", *words).exit_code == 0
+    wish = {"cards": ["GPU-1", "GPU-2"], "hosts": ["atlas"], "labels": {"zone": "cellar"}, "spread": True}
+    assert Model.objects.get().placement == wish
+    shown = cortex("show", "tiny").stdout
+    assert "GPUs GPU-1, GPU-2; hosts atlas; hosts labelled zone=cellar; spread" in shown
+    assert cortex("define", "other", "--path", "tiny.gguf", "--label", "zone").exit_code == 2
+    assert "/placement/cards" in cortex("define", "other", "--path", "tiny.gguf", "--card", "one").stderr
+
+
 def test_one_wrong_definition_keeps_all_from_being_written(cortex: Run, tiny: dict[str, Any]) -> None:
     result = cortex("apply", "-f", "-", input=json.dumps([tiny, {**tiny, "name": "bad", "engine": "nine"}]))
     assert result.exit_code == 5

@@ -121,7 +121,7 @@ def test_further_arguments_of_vllm_that_need_memory_are_counted_or_named() -> No
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"num_speculative_tokens": "five"}', '{"num_speculative_tokens": 0}'])
 def test_a_speculative_configuration_that_says_nothing_is_named(text: str) -> None:
-    options = {"extra_args": ["--speculative-config", text]} if text else {"extra_args": ["--speculative-config"]}
+    options: dict[str, object] = {"extra_args": ["--speculative-config", *([text] if text else [])]}
     told = engine("vllm").memory(launch(options, gpus=(GPU_A,), context=1, users=1))
     assert told
     assert any("--speculative-config is not counted" in each for each in told.assumptions)

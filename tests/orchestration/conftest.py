@@ -91,12 +91,6 @@ class ByHand:
         rows = Replica.objects.select_related("model", "host")
         return rows.get(model__name=name, slot=slot, replaces=None, called_off=False)
 
-    def settle(self, rounds: int = 8) -> None:
-        """Sweep until nothing is left to do, as time goes by."""
-        for _ in range(rounds):
-            self.time.pass_(1)
-            sweep(self.here)
-
     def look(self, name: str = "tiny", slot: int = 0) -> Replica:
         """The host says that it lives, then one reconcile; the replica as it is then."""
         hosts.register(self.here)
@@ -121,6 +115,12 @@ class Loop(ByHand):
     def __init__(self, here: Here, world: World, time: Time) -> None:
         super().__init__(here)
         self.world, self.time = world, time
+
+    def settle(self, rounds: int = 8) -> None:
+        """Sweep until nothing is left to do, as time goes by."""
+        for _ in range(rounds):
+            self.time.pass_(1)
+            sweep(self.here)
 
 
 @pytest.fixture

@@ -47,6 +47,29 @@ def test_a_sweep_of_what_is_settled_changes_nothing(define: Define, loop: Loop, 
     assert writes == []
 
 
+def test_a_sweep_of_what_is_settled_asks_no_more_for_more_replicas(
+    define: Define, loop: Loop, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Install, "known", Install.identity())
+
+    def cost() -> tuple[int, list[str]]:
+        sweep(loop.here)
+        with world.open() as scene:
+            scene.calls.clear()
+        with CaptureQueriesContext(connection) as queries:
+            sweep(loop.here)
+        return len(queries), sorted({call.verb for call in world.calls()})
+
+    define(replicas=2)
+    sweep(loop.here)
+    few = cost()
+    define(replicas=12)
+    sweep(loop.here)
+    assert cost() == few
+    assert few[0] <= 20
+    assert few[1] == ["facts", "find", "probe"]
+
+
 def test_what_waits_out_its_backoff_costs_no_inspect(define: Define, loop: Loop, world: World, time: Time) -> None:
     world.script(IMAGE, Script(load=60, exit_after=0, exit_code=1))
     define()
