@@ -1,4 +1,4 @@
-"""The real vLLM under Cortex: defined, ready, asked by OpenAI's client through the gateway, stopped. On the processor."""
+"""The real vLLM under Cortex, on the processor: defined, ready, asked by OpenAI's client, stopped."""
 
 from collections.abc import Iterator
 
