@@ -20,6 +20,7 @@ class Environment(BaseSettings):
 
     database_url: str = Field("postgresql://cortex@127.0.0.1:5432/cortex", description="PostgreSQL, as a libpq URI.")
     database_password_file: Path | None = Field(None, description="File with the database password.")
+    pgoptions: str = Field("", description="Further settings of each PostgreSQL session, as libpq takes them.")
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis: Celery's broker and the live logs.")
     cortex_state: Path = Field(BASE_DIR / "var", description="Folder for what Cortex keeps: secrets, sockets, logs.")
     cortex_secret_key_file: Path | None = Field(None, description="Signing key; made at first start when absent.")
@@ -40,7 +41,7 @@ class Environment(BaseSettings):
     cortex_samples_gpus: bool = Field(True, description="Whether the agent samples GPUs; else `serve gpus` does.")
     cortex_hub_url: str = Field("https://huggingface.co", description="Hub that repositories are fetched from.")
     cortex_hub_token_file: Path | None = Field(None, description="File with the hub token, for gated models.")
-    cortex_database_pool: bool = Field(False, description="Pool database connections (web and gateway set it).")
+    cortex_database_pool: bool = Field(False, description="Pool database connections (every served process does).")
     cortex_debug: bool = Field(False, description="Django's debug pages; never in production.")
 
     @field_validator("cortex_images")
@@ -68,6 +69,10 @@ class Environment(BaseSettings):
 
 
 ENV = Environment()
+# Who waits for a lock says so instead of piling up; who forgets a transaction does not keep others out.
+PATIENCE = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
+# A server that vanished is given up within half a minute, also by who only waits for its answer.
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 10_000}
 
 
 def _database(env: Environment) -> dict[str, Any]:
@@ -75,7 +80,12 @@ def _database(env: Environment) -> dict[str, Any]:
     password = parts.get("password") or ""
     if env.database_password_file:
         password = env.database_password_file.read_text().strip()
-    options: dict[str, Any] = {"connect_timeout": 5, "application_name": "cortex"}
+    options: dict[str, Any] = {
+        "connect_timeout": 5,
+        "application_name": "cortex",
+        "options": f"{env.pgoptions} {PATIENCE}",
+        **KEEPALIVES,
+    }
     if env.cortex_database_pool:
         options["pool"] = {"min_size": 1, "max_size": 16, "timeout": 5}
     return {
@@ -230,10 +240,8 @@ CELERY = {
     "result_backend": None,
     "task_ignore_result": True,
     "task_acks_late": True,
-    "task_reject_on_worker_lost": True,
+    "task_reject_on_worker_lost": False,  # what ends its process would end the next one too; the sweep looks again
     "worker_prefetch_multiplier": 1,
-    "task_time_limit": 120,
-    "task_soft_time_limit": 90,
     "task_publish_retry": False,
     "task_default_queue": "default",
     "task_serializer": "json",
@@ -243,18 +251,18 @@ CELERY = {
     "broker_pool_acquire_timeout": 3,
     "broker_transport_options": {
         "visibility_timeout": 900,
-        "socket_timeout": 5,
-        "socket_connect_timeout": 3,
+        "socket_timeout": 2,  # people wait for it: an order that cannot be told is kept all the same
+        "socket_connect_timeout": 2,
         "socket_keepalive": True,
         "health_check_interval": 20,
         "max_retries": 1,
         "interval_start": 0,
         "interval_step": 0,
     },
-    "worker_max_tasks_per_child": 500,
     "worker_hijack_root_logger": False,
     "beat_schedule": {"tick": {"task": "cortex.orchestration.tasks.tick", "schedule": SWEEP_EVERY}},
-    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    # Tasks are threads: nothing can end one from outside, and all they call is bounded in time.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
 }
 
 LOGGING = {

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import results
+
 SCRATCH = Path(tempfile.mkdtemp(prefix="cortex-test-"))
 os.environ.update(
     CORTEX_STATE=str(SCRATCH / "state"),
@@ -19,13 +21,23 @@ os.environ.update(
 (SCRATCH / "models").mkdir()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if {"db", "transactional_db"} & set(fixtures) or item.get_closest_marker("django_db"):
             item.add_marker(pytest.mark.postgres)
         if "broker" in fixtures:
             item.add_marker(pytest.mark.redis)
+    rare = results.prepare(items, all_faults=config.getoption("--faults"))
+    if rare:
+        config.hook.pytest_deselected(items=rare)
+        items[:] = [item for item in items if item not in rare]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--fault-results")
+    if path and not hasattr(config, "workerinput"):  # with several processes, the first one writes
+        config.pluginmanager.register(results.Writer(path))
 
 
 def pytest_unconfigure() -> None:
@@ -34,3 +46,5 @@ def pytest_unconfigure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", action="store_true", help="keep the pictures of the journeys in docs/")
+    parser.addoption("--faults", action="store_true", help="the faults too that are not tried with every change")
+    parser.addoption("--fault-results", type=Path, metavar="FILE", help="write what the tests of faults saw")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from tools import compose_plugin, docker_engine, engine_image, stand_ins
+from tools import compose_plugin, docker_engine, engine_image, faults, stand_ins
 from tools.debian import ensure_packages
 from tools.phase import phase
 
@@ -34,12 +34,14 @@ def check() -> int:
     return 1 if failed else 0
 
 
-def test(words: list[str], *, unit: bool, slow: bool) -> int:
+def test(words: list[str], *, unit: bool, slow: bool, all_faults: bool) -> int:
     """Run the tests; installs first what they need of this machine."""
     if unit:
         marks = "not postgres and not redis and not docker and not browser and not slow"
         return pytest("-m", marks, *words)
     prepare()
+    if all_faults:
+        return faults.run(words)
     chosen = [] if slow else ["-m", "not slow"]
     return pytest(*chosen, "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=term:skip-covered", *words)
 

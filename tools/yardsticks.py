@@ -1,6 +1,5 @@
-"""Cortex beside common rules: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl > docs/memory.md."""
+"""Cortex beside common rules: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl... > docs/memory.md."""
 
-import json
 import statistics
 import sys
 import time
@@ -12,6 +11,8 @@ from cortex.calculator.gguf import read_set
 from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.llamacpp import options_from, plan
 from cortex.calculator.shape import Shape
+from tools.truth import Judge, read_rows
+from tools.truth_rows import Prediction
 
 GIB, MIB = 1 << 30, 1 << 20
 Rule = Callable[[Shape, Sequence[str], int], float]
@@ -28,6 +29,16 @@ Errors are of the sum over all cards and the host.
 | | median error | furthest under | furthest over | within 5 % | one estimate |
 |---|---|---|---|---|---|
 {table}
+
+Compute buffers are the hard part, for they follow from the order of a graph's steps. Every GPU of every plan:
+
+| plans | GPUs | within 1 MiB | within 5 % or 16 MiB | more than 5 % under |
+|---|---|---|---|---|
+{buffers}
+
+`drawn` plans are of models and options that nobody chose, drawn from a seed (`--seed`), half of them of models and
+families outside the first set. `drawn_later` ones were recorded when the graphs had been written: at first sight
+99.7 % of their GPUs were within 5 % or 16 MiB and two of 286 were under, which was then put right.
 
 llama.cpp's own `llama-fit-params` is the truth here: it loads the model without allocating. It needs the file on the
 machine and a build of llama.cpp; Cortex needs the first megabytes of the file, near or far.
@@ -93,20 +104,37 @@ def score(name: str, rule: Rule, rows: Sequence[Mapping[str, object]], shapes: M
     return Score(name, tuple(errors), (time.process_time() - start) / len(rows))
 
 
-def page(rows: Sequence[Mapping[str, object]], shapes: Mapping[str, Shape]) -> str:
+def buffers(name: str, rows: Sequence[Mapping[str, object]], shapes: Mapping[str, Shape]) -> str:
+    """One line on the compute buffers of the GPUs of a set of plans."""
+    judge = Judge(Path(), shapes)
+    found = [each for row in rows for each in judge.answers(row) if isinstance(each, Prediction)]
+    pairs = [(each.predicted, each.measured) for each in found if each.quantity == "compute"]
+    exact = sum(abs(foreseen - truth) <= 1 for foreseen, truth in pairs)
+    near = sum(abs(foreseen - truth) <= max(16, truth / 20) for foreseen, truth in pairs)
+    under = sum(foreseen < 0.95 * truth - 1 for foreseen, truth in pairs)
+    return f"| {name} ({len(rows)}) | {len(pairs)} | {exact / len(pairs):.1%} | {near / len(pairs):.1%} | {under} |"
+
+
+def page(sets: Mapping[str, Sequence[Mapping[str, object]]], shapes: Mapping[str, Shape]) -> str:
     """The whole page."""
+    rows = [row for each in sets.values() for row in each]
     lines = [score(name, rule, rows, shapes).line() for name, rule in RULES]
-    return TEXT.format(rows=len(rows), models=len(shapes), build=rows[0].get("build", ""), table="\n".join(lines))
+    parts = [buffers(name, each, shapes) for name, each in sets.items()]
+    build = rows[0].get("build", "")
+    return TEXT.format(
+        rows=len(rows), models=len(shapes), build=build, table="\n".join(lines), buffers="\n".join(parts)
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl", file=sys.stderr)
+    if len(arguments) < 2:
+        print("usage: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl...", file=sys.stderr)
         return 2
-    folder, path = (Path(each) for each in arguments)
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line]
-    shapes = {name: shape_of(read_set(folder / name)) for name in {str(row["gguf"]) for row in rows}}
-    print(page(rows, shapes), end="")
+    folder, *paths = (Path(each) for each in arguments)
+    sets = {path.stem.removeprefix("llamacpp_"): read_rows(path) for path in paths}
+    names = {str(row["gguf"]) for rows in sets.values() for row in rows}
+    shapes = {name: shape_of(read_set(folder / name)) for name in names}
+    print(page(sets, shapes), end="")
     return 0
 
 

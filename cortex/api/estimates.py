@@ -21,6 +21,8 @@ def answer(definition: Definition, found: Forecast) -> shapes.EstimateAnswer:
         verdict=found.verdict,
         reason=found.reason,
         remedy=found.remedy,
+        goes_to=found.goes_to or None,
+        in_the_way=list(found.in_the_way),
         cards=[_card(each) for each in found.cards],
         host=need(found.host) if found.host else None,
         host_memory=found.host_memory,
@@ -59,8 +61,9 @@ def stacked(of: Stacked) -> shapes.StackAnswer:
         shares=[
             shapes.ShareAnswer(
                 name=each.share.name,
-                gpu=of.cards[each.share.card].uuid,
+                gpus=[of.cards[card].uuid for card in each.share.cards],
                 bytes=each.share.bytes,
+                parts=list(each.share.parts),
                 fraction=each.share.fraction,
                 freed=each.share.freed,
                 patch=each.patch,
@@ -72,8 +75,9 @@ def stacked(of: Stacked) -> shapes.StackAnswer:
             shapes.LeftAnswer(gpu=card.uuid, name=card.name, total=card.total, left=left)
             for card, left in zip(of.cards, of.plan.left, strict=True)
         ],
-        total=sum(share.bytes for share in of.plan.shares),
+        total=of.plan.total,
         freed=of.plan.freed,
+        scenarios=[shapes.ScenarioAnswer.model_validate(each) for each in of.scenarios],
     )
 
 

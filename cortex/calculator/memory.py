@@ -1,13 +1,14 @@
 """What a model will take, per GPU and on the host, term by term, before anything starts. Pure arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from cortex.calculator.gguf_families import COMPARED
 from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
 from cortex.calculator.serving import concurrency, request_bytes, tokens_held
 from cortex.calculator.shape import Shape
-from cortex.calculator.weights import lora_bytes, rank_weights
+from cortex.calculator.weights import lora_bytes, rank_weights, shrinks, whole_rank
 from engines.habits import LlamaOptions, ServeOptions
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -105,13 +106,15 @@ def _llamacpp(shape: Shape, options: LlamaOptions, cards: Sequence[Card]) -> Est
         options = replace(options, split=tuple(float(card.available) for card in cards))
     planned: LlamaPlan = plan(shape, options, len(cards))
     extras = _file_terms(options)
+    compared = shape.family in COMPARED
     gpus = tuple(
-        Need((*_buffers(each), *(extras if index == 0 else ()), OVERHEAD)) for index, each in enumerate(planned.devices)
+        Need((*_buffers(each, compared), *(extras if index == 0 else ()), OVERHEAD))
+        for index, each in enumerate(planned.devices)
     )
     return Estimate(
         engine="llamacpp",
         gpus=gpus,
-        host=Need((*_buffers(planned.host), *_serving_extras(shape, options))),
+        host=Need((*_buffers(planned.host, compared), *_serving_extras(shape, options))),
         disk=shape.file_bytes + options.projector_bytes + options.lora_bytes + options.draft_bytes,
         assumptions=shape.assumptions,
     )
@@ -122,14 +125,21 @@ OVERHEAD = ranged(
 )
 
 
-def _buffers(planned: DevicePlan) -> tuple[Term, ...]:
+def _buffers(planned: DevicePlan, compared: bool) -> tuple[Term, ...]:
+    """The buffers of one device; graphs that were never compared with llama.cpp's own get a tenth on top."""
     cache = planned.context - planned.state
     compute = planned.compute
+    peak = ranged(
+        "compute", compute, 0.95 * compute, 1.05 * compute + 16 * MIB, "peak of the graph as ggml allocates it"
+    )
+    if not compared:
+        peak = ranged("compute", 1.1 * compute, 0.9 * compute, 1.5 * compute + 64 * MIB,
+                      "peak of a graph like other families', and a tenth: this one was never compared")  # fmt: skip
     terms = (
         exact("weights", planned.model, "the tensors llama.cpp places here, from the file's own table"),
         exact("kv_cache", cache, "rows of the cache types x cells x streams of the layers placed here"),
         exact("state", planned.state, "recurrent state, 32-bit, one per slot"),
-        ranged("compute", compute, 0.95 * compute, 1.05 * compute + 16 * MIB, "peak of the graph as ggml allocates it"),
+        peak,
     )
     return tuple(term for term in terms if term.high > 16 * MIB or term.likely)
 
@@ -175,11 +185,33 @@ def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Est
     return Estimate(
         engine=options.engine,
         gpus=(need,) * ranks,
-        host=Need((ranged("process", 3 * GIB, 2 * GIB, 6 * GIB, "Python, tokenizers and pinned staging per engine"),)),
+        host=Need(tuple(_beside(shape, options, ranks))),
         disk=shape.file_bytes or shape.weight_bytes,
         yields=_yields(shape, options, used, terms) if used else None,
-        assumptions=shape.assumptions,
+        assumptions=(*shape.assumptions, *_uncounted(shape, options)),
     )
+
+
+def _beside(shape: Shape, options: ServeOptions, ranks: int) -> Iterator[Term]:
+    """What an engine that fills cards takes of the host's own memory."""
+    yield ranged("process", 3 * GIB, 2 * GIB, 6 * GIB, "Python, tokenizers and pinned staging per engine")
+    away = min(options.offloaded, whole_rank(shape, options)) * ranks
+    if away:
+        yield exact("offloaded", away, "weights kept in host memory, pinned, of every rank")
+    if options.swapped:
+        yield exact("swapped", options.swapped, "cache kept in host memory, of all ranks together")
+
+
+def _uncounted(shape: Shape, options: ServeOptions) -> Iterator[str]:
+    """What no formula is known for, by name."""
+    if shape.tower_bytes and not options.language_only:
+        yield "The peak of encoding pictures or sound is not computed: 0.5 to 2 GiB were seen, once 36 GiB."
+    if options.weight_bits and shrinks(shape, options) is None:
+        yield f"The files' weights are {shape.quantization or 'quantized'} already: no quantization at the start."
+    if options.engine != "vllm" and (shape.recurrent or shape.window):
+        yield f"How {options.engine} divides its cache among windows and states is left to it: counted as vLLM does."
+    if options.pipeline > 1:
+        yield "Every card is counted as the fullest pipeline stage."
 
 
 def fixed_terms(shape: Shape, options: ServeOptions) -> tuple[Term, ...]:

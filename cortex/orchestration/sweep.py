@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
@@ -17,11 +18,12 @@ from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
 from cortex.orchestration.work import replica_of
-from cortex.runtime.contract import Container, Health, Unreachable
+from cortex.runtime.contract import Container, Health, RuntimeFault
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
+UNREAD = ("first_log", "last_log", "estimated")
 Each = Callable[[Iterable[UUID], Here], None]
 Found = tuple[Replica, Container | None, Attempt | None]
 
@@ -52,16 +54,24 @@ def _reconcile(id: UUID, here: Here) -> None:
         log.exception("replica %s: the look at it failed; the next sweep looks again", id)
 
 
+def settle_all(models: Iterable[Model]) -> None:
+    """Settle each; the same."""
+    for model in models:
+        try:
+            settle(model.id)
+        except Exception:
+            log.exception("model %s: its rows were not settled; the next sweep tries again", model)
+
+
 def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
     hosts.mark_silent()
-    for model in unsettled():
-        settle(model.id)
+    settle_all(unsettled())
     replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))
     try:
         containers = here.runtime.find()
-    except Unreachable as fault:
+    except RuntimeFault as fault:
         for replica in replicas:
             hosts.lose_sight(replica, unknown(replica, fault).reason)
     else:
@@ -71,7 +81,8 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
 
 
 def _unsettled(here: Here, replicas: list[Replica], containers: list[Container]) -> list[UUID]:
-    attempts = {a.replica_id: a for a in Attempt.objects.filter(replica__in=replicas, ended_at=None)}
+    running = Attempt.objects.filter(replica__host=here.host, ended_at=None).defer(*UNREAD)
+    attempts = {attempt.replica_id: attempt for attempt in running}
     by_replica = {replica_of(container): container for container in containers}
     found = [(replica, by_replica.get(replica.id), attempts.get(replica.id)) for replica in replicas]
 
@@ -81,11 +92,15 @@ def _unsettled(here: Here, replicas: list[Replica], containers: list[Container])
     with ThreadPoolExecutor(AT_ONCE, "probe") as pool:
         healths = list(pool.map(probe, found))
     now = clock.now()
+    replaced = Replica.objects.filter(replaces__host=here.host, called_off=False)
+    busy = set(replaced.values_list("replaces_id", flat=True))
     seated = set(Seat.objects.filter(replica__host=here.host).values_list("replica_id", flat=True))
     return [
         item[0].id
         for item, health in zip(found, healths, strict=True)
-        if not _is_settled(item, health, now) or (item[0].observed == Observed.ABSENT and item[0].id in seated)
+        if item[0].id in busy
+        or not _is_settled(item, health, now)
+        or (item[0].observed == Observed.ABSENT and (item[0].memory or item[0].id in seated))
     ]
 
 

@@ -6,13 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cortex.calculator.answers import (
-    Wish,
     best_fraction,
     changes,
     holds,
     longest_context,
     most_users,
-    stack_plan,
 )
 from cortex.calculator.memory import Card, Estimate, Need, estimate
 from cortex.calculator.serving import options_from, pool_of, request_bytes, tokens_held
@@ -120,7 +118,7 @@ def test_a_larger_budget_never_holds_fewer_tokens(name: str, budget: int, more: 
 def test_vllm_pages_of_a_hybrid_grow_to_its_state() -> None:
     """A 27B model with 48 linear layers at 262,144 tokens, 8-bit cache, two cards: vLLM logged 619,202 tokens."""
     shape = published()["qwen3.5-27b.gguf"]
-    options = ServeOptions(context=262144, tensor=2, cache_type="fp8_e5m2")
+    options = ServeOptions(context=262144, tensor=2, cache_type="fp8_e5m2", state_pages=2)
     assert tokens_held(shape, options, round(9.84 * GIB)) == 619202
 
 
@@ -166,21 +164,6 @@ def test_a_share_of_a_card_follows_from_bytes() -> None:
     assert share is not None
     assert 0.3 < share < 0.6
     assert best_fraction(shape, ServeOptions(), card, 131072, 64) is None
-
-
-def test_a_stack_shares_one_card_and_says_what_it_frees() -> None:
-    models = published()
-    cards = [Card(48 * GIB)]
-    wishes = [
-        Wish("chat", models["qwen3-8b.gguf"], ServeOptions(batched_tokens=2048), 16384, 4, present=0.9),
-        Wish("embed", models["bge-m3.gguf"], LlamaOptions(), 8192, 1),
-        Wish("giant", models["deepseek-v3.gguf"], LlamaOptions(), 4096, 1),
-    ]
-    stack = stack_plan(wishes, cards)
-    assert {share.name for share in stack.shares} == {"chat", "embed"}
-    assert stack.refused == ("giant",)
-    assert stack.freed > 20 * GIB
-    assert stack.left[0] == 48 * GIB - sum(share.bytes for share in stack.shares)
 
 
 @pytest.mark.parametrize("options", [LlamaOptions(context=4096), ServeOptions(context=4096)])
@@ -239,3 +222,14 @@ def test_further_files_and_kept_prompts_are_terms() -> None:
     assert draft.low == GIB < draft.likely < draft.high
     kept = next(term for term in answer.host.terms if term.name == "prompt_cache")
     assert (kept.likely, kept.high) == (0, GIB // 2)
+
+
+def test_a_graph_nobody_compared_gets_a_margin_and_says_so() -> None:
+    shape = published()["llama-3.1-8b.gguf"]
+    sure, unsure = (
+        next(term for term in estimate(each, LlamaOptions(context=4096), [Card(24 * GIB)]).gpus[0].terms
+             if term.name == "compute")
+        for each in (shape, replace(shape, family="plamo"))
+    )  # fmt: skip
+    assert unsure.likely > 1.05 * sure.likely
+    assert "never compared" in unsure.reason

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,8 +32,8 @@ from cortex.runtime.scene import ImaginaryGpu, Script  # noqa: E402
 from cortex.runtime.world import World  # noqa: E402
 from engines import engine  # noqa: E402
 
-SWEEPS = 2
-RECOVERING = 4
+SWEEPS = 4
+RECOVERING = 6
 CARD = "GPU-0"
 GIB = 1 << 30
 
@@ -49,12 +50,23 @@ def explore(name: str, path: Path) -> Iterator[dict[str, Any]]:
     counted = path.with_suffix(".count")
     assert in_child(lambda: play(name, path, counted=counted)) == 0, f"{name} does not end by itself"
     names = counted.read_text().split("\n")[:-1]
-    yield {"effect": "none", "died": True, "converged": in_child(lambda: recover(name, path)) == 0}
+    yield {"effect": "none", "died": True, **recovery(name, path)}
     for at, effect in enumerate(names):
         if effect not in names[:at]:  # else a later round of the same
             died = in_child(partial(play, name, path, crash_at=at))
-            recovered = in_child(lambda: recover(name, path))
-            yield {"effect": effect, "died": died == -signal.SIGKILL, "converged": recovered == 0}
+            yield {"effect": effect, "died": died == -signal.SIGKILL, **recovery(name, path)}
+
+
+def recovery(name: str, path: Path) -> dict[str, Any]:
+    """Whether the next process converges, in how many seconds, with how many calls that change something."""
+    calls = len(World(path).changes())
+    began = time.monotonic()
+    converged = in_child(lambda: recover(name, path)) == 0
+    return {
+        "converged": converged,
+        "seconds": time.monotonic() - began,
+        "calls": len(World(path).changes()) - calls,
+    }
 
 
 def in_child(work: Callable[[], None]) -> int:

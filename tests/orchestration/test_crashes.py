@@ -9,16 +9,26 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from tests.faults.record import Record
 from tests.orchestration.conftest import ROOT
 
-EVERY_TIME = ["start", "stop", "delete"]
-SLOW = ["start with a pull", "start that is refused", "crash", "restart", "edit"]
+STARTING, ENDING, SLOW = pytest.mark.fault(1), pytest.mark.fault(2), pytest.mark.slow
+SCENARIOS = [
+    pytest.param("start", marks=STARTING),
+    pytest.param("start with a pull", marks=[STARTING, SLOW]),
+    pytest.param("start that is refused", marks=[STARTING, SLOW]),
+    pytest.param("crash", marks=[STARTING, SLOW]),
+    pytest.param("stop", marks=ENDING),
+    pytest.param("delete", marks=ENDING),
+    pytest.param("restart", marks=[ENDING, SLOW]),
+    pytest.param("edit", marks=[ENDING, SLOW]),
+]
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("scenario", [*EVERY_TIME, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_before_or_after_any_effect_it_converges(
-    scenario: str, made: Path, models_folder: Path, tmp_path: Path
+    scenario: str, made: Path, models_folder: Path, tmp_path: Path, record: Record
 ) -> None:
     (models_folder / "tiny.gguf").write_bytes(made.read_bytes())
     name = connection.settings_dict
@@ -32,3 +42,6 @@ def test_killed_before_or_after_any_effect_it_converges(
     assert run.returncode == 0
     assert len(results) > 10
     assert [result for result in results if not result["converged"] or not result["died"]] == []
+    record.checked([])  # each of them ran fsck
+    record.saw(f"{scenario}: killed at {len(results) - 1} points, and each time the next process converged.")
+    record.took(max(result["seconds"] for result in results), max(result["calls"] for result in results))
