@@ -196,7 +196,6 @@ ROWS = (
         28,
         "Docker's GPU hook is missing, fails, or is slow",
         "The host's condition; replicas wait, and their backoff is not burnt.",
-        impossible=NOT_YET,
     ),
     Fault(
         29,
