@@ -33,7 +33,8 @@ class Card:
 class Host:
     """A host and its cards. `fault` says why nothing may go there (silent, cordoned); `load` counts its replicas.
 
-    `memory` is bytes, 0 where it is not known; `labels` are what people call the host.
+    `memory` is bytes, 0 where it is not known, and `held` who was promised how much of it; `labels` are what people
+    call the host.
     """
 
     name: str
@@ -42,14 +43,21 @@ class Host:
     memory: int = 0
     load: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        """Bytes of its own memory that nobody was promised."""
+        return max(0, self.memory - sum(self.held.values()))
 
 
 @dataclass(frozen=True)
 class Need:
     """What one replica takes: `bytes` over all its cards, and how many (None: as few as will do; 0: CPU).
 
-    `pinned` names the only cards that will do, `labels` what its host must be called. `divides` is a number
-    (of heads) that the count of cards must divide. `spread` takes the emptiest cards, else the fullest that fit.
+    `pinned` names the only cards that will do, `hosts` the only hosts, `labels` what its host must be called.
+    `divides` is a number (of heads) that the count of cards must divide. `spread` takes the emptiest cards, else the
+    fullest that fit.
     `shares` says by each count of cards that will do how many bytes it takes on each of them, in the host's order;
     without it all take alike. `fraction` of a card's total is what an engine claims that fills a budget.
     `host_bytes` is what it takes of the host's own memory.
@@ -58,6 +66,7 @@ class Need:
     bytes: int
     gpus: int | None = None
     pinned: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
     labels: Mapping[str, str] = field(default_factory=dict)
     divides: int | None = None
     spread: bool = False
@@ -76,6 +85,10 @@ class Need:
     def claim(self, total: int, share: int) -> int:
         """What is promised on a card of `total` bytes: the share, or all of the budget."""
         return math.ceil(self.fraction * total) or share
+
+    def of_host(self, seats: "Seats") -> int:
+        """What it takes of the host's own memory in these seats: all of it where it runs on the processor."""
+        return self.host_bytes if seats.by_card else max(self.host_bytes, self.bytes)
 
     def fits(self, card: Card, share: int) -> bool:
         """Whether the card has the claim free, and the claim is enough."""
@@ -117,14 +130,17 @@ def choose(need: Need, hosts: Sequence[Host]) -> Choice | NoRoom:
     if not hosts:
         return NoRoom(("There is no host. Start a worker and an agent, and see the Hosts page.",))
     refusals: list[tuple[Host, NoRoom]] = []
-    on_cards = need.gpus is None and any(host.cards for host in hosts)
+    suited = [host for host in hosts if misfit(need, host.name, host.labels) is None]
+    on_cards = need.gpus is None and any(host.cards for host in suited)
     for host in sorted(hosts, key=_preference(need)):
-        answer = _NO_CARDS if on_cards and not host.cards else on_host(need, host)
+        answer = _NO_CARDS if on_cards and host in suited and not host.cards else on_host(need, host)
         if isinstance(answer, Seats):
             return Choice(host.name, answer)
         refusals.append((host, answer))
     named = len(hosts) > 1
-    reasons = [f"On {host.name}: {refusal}" if named else str(refusal) for host, refusal in refusals]
+    unknown = sorted(need.hosts - {host.name for host in hosts})
+    reasons = [f"There is no host {name}." for name in unknown]
+    reasons += [f"On {host.name}: {refusal}" if named else str(refusal) for host, refusal in refusals]
     ways = [refusal.in_the_way for _, refusal in refusals if refusal.in_the_way]
     return NoRoom(tuple(reasons), min(ways, key=len, default=()))
 
@@ -137,18 +153,35 @@ def _preference(need: Need) -> Callable[[Host], tuple[bool, float, str]]:
     return key
 
 
+def misfit(need: Need, name: str, labels: Mapping[str, str]) -> NoRoom | None:
+    """Why a host of this name with these labels is not one it may go to; None when it is."""
+    if need.hosts and name not in need.hosts:
+        return NoRoom((f"Host {name} is not one of those it may go to: {', '.join(sorted(need.hosts))}.",))
+    lacking = [f"{key}={value}" for key, value in need.labels.items() if labels.get(key) != value]
+    return NoRoom((f"Host {name} is not labelled {', '.join(lacking)}.",)) if lacking else None
+
+
 def on_host(need: Need, host: Host) -> Seats | NoRoom:
     """Seats on this host, or why not."""
     if host.fault:
         return NoRoom((host.fault,))
-    lacking = [f"{name}={value}" for name, value in need.labels.items() if host.labels.get(name) != value]
-    if lacking:
-        return NoRoom((f"Host {host.name} is not labelled {', '.join(lacking)}.",))
+    refusal = misfit(need, host.name, host.labels)
+    if refusal:
+        return refusal
     answer = place(need, host.cards)
-    wanted = max(need.host_bytes, need.bytes) if answer == Seats({}) else need.host_bytes
-    if isinstance(answer, Seats) and host.memory and wanted > host.memory:
-        return NoRoom((f"It needs {_gib(wanted)} of memory, and the host has {_gib(host.memory)}.",))
+    if isinstance(answer, Seats) and host.memory and need.of_host(answer) > host.free:
+        return _no_memory(need.of_host(answer), host)
     return answer
+
+
+def _no_memory(wanted: int, host: Host) -> NoRoom:
+    wish = f"It needs {_gib(wanted)} of memory, and the host has"
+    if wanted > host.memory:
+        return NoRoom((f"{wish} {_gib(host.memory)}.",))
+    users = ", ".join(f"{name} holds {_gib(size)}" for name, size in sorted(host.held.items()))
+    in_the_way = tuple(sorted(_leaving(host.held, host.free, wanted)))
+    stopping = f"It would fit if {' and '.join(in_the_way)} stopped."
+    return NoRoom((f"{wish} {_gib(host.free)} of {_gib(host.memory)} free: {users}.", stopping), in_the_way)
 
 
 def place(need: Need, cards: Sequence[Card]) -> Seats | NoRoom:
@@ -273,14 +306,19 @@ def _in_the_way(need: Need, usable: Sequence[Card], count: int, share: int) -> t
 
 def _way(card: Card, share: int) -> tuple[frozenset[str], str] | None:
     """Who would have to leave this card, largest first; None when even that would not do."""
+    gone = _leaving(card.held, card.free, share)
+    return (gone, card.uuid) if card.free + sum(card.held[name] for name in gone) >= share else None
+
+
+def _leaving(held: Mapping[str, int], free: int, wanted: int) -> frozenset[str]:
+    """The largest holders, as many as it takes until so much is free."""
     gone: set[str] = set()
-    free = card.free
-    for name, size in sorted(card.held.items(), key=lambda item: (-item[1], item[0])):
-        if free >= share:
+    for name, size in sorted(held.items(), key=lambda item: (-item[1], item[0])):
+        if free >= wanted:
             break
         gone.add(name)
         free += size
-    return (frozenset(gone), card.uuid) if free >= share else None
+    return frozenset(gone)
 
 
 def _gib(count: int) -> str:

@@ -41,7 +41,7 @@ class Environment(BaseSettings):
     cortex_samples_gpus: bool = Field(True, description="Whether the agent samples GPUs; else `serve gpus` does.")
     cortex_hub_url: str = Field("https://huggingface.co", description="Hub that repositories are fetched from.")
     cortex_hub_token_file: Path | None = Field(None, description="File with the hub token, for gated models.")
-    cortex_database_pool: bool = Field(False, description="Pool database connections (web and gateway set it).")
+    cortex_database_pool: bool = Field(False, description="Pool database connections (every served process does).")
     cortex_debug: bool = Field(False, description="Django's debug pages; never in production.")
 
     @field_validator("cortex_images")
@@ -73,16 +73,20 @@ ENV = Environment()
 PATIENCE = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
 
 
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 10_000}
+
+
 def _database(env: Environment) -> dict[str, Any]:
     parts = conninfo_to_dict(env.database_url)
     password = parts.get("password") or ""
     if env.database_password_file:
         password = env.database_password_file.read_text().strip()
+    # A server that vanished without a word is given up soon, whoever waits for its answer.
     options: dict[str, Any] = {
         "connect_timeout": 5,
         "application_name": "cortex",
         "options": f"{env.pgoptions} {PATIENCE}",
-        "tcp_user_timeout": 10_000,
+        **KEEPALIVES,
     }
     if env.cortex_database_pool:
         options["pool"] = {"min_size": 1, "max_size": 16, "timeout": 5}
@@ -240,8 +244,6 @@ CELERY = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": False,  # what ends its process would end the next one too; the sweep looks again
     "worker_prefetch_multiplier": 1,
-    "task_time_limit": 120,
-    "task_soft_time_limit": 90,
     "task_publish_retry": False,
     "task_default_queue": "default",
     "task_serializer": "json",
@@ -259,10 +261,10 @@ CELERY = {
         "interval_start": 0,
         "interval_step": 0,
     },
-    "worker_max_tasks_per_child": 500,
     "worker_hijack_root_logger": False,
     "beat_schedule": {"tick": {"task": "cortex.orchestration.tasks.tick", "schedule": SWEEP_EVERY}},
-    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    # Tasks are threads: nothing can end one from outside, and all they call is bounded in time.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
 }
 
 LOGGING = {

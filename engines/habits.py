@@ -71,12 +71,15 @@ class LlamaOptions:
         """Cells of one stream in a layer that sees everything."""
         return self.total_context(shape) // self.streams()
 
-    def tokens(self, shape: Trained) -> int:
-        """Tokens of the largest graph: the micro-batch, rounded to the slots."""
+    def step(self, shape: Trained) -> int:
+        """Tokens of a micro-batch."""
         context = self.context or shape.context
         batch = min(context, self.batch) if shape.causal else self.batch
-        tokens = min(self.total_context(shape), batch, self.ubatch or batch)
-        return -(-tokens // self.slots) * self.slots
+        return min(self.total_context(shape), batch, self.ubatch or batch)
+
+    def tokens(self, shape: Trained) -> int:
+        """Tokens of the largest graph: a micro-batch, rounded up to the slots."""
+        return _padded(self.step(shape), self.slots)
 
     def window_cells(self, shape: Trained, window: int) -> int:
         """Cells of one stream in a layer with a window."""
@@ -95,7 +98,12 @@ class ServeOptions:
 
     ``context`` is tokens per request (0: as trained), ``users`` requests at once, ``fraction`` of the card's total
     (vLLM, TGI) or of what is free (SGLang). ``draft_layers`` are attention layers of EAGLE or MTP heads,
-    ``draft_tokens`` what they guess ahead. ``language_only`` skips image and audio towers.
+    ``draft_tokens`` what they guess ahead; a draft model of its own has ``draft_bytes`` of weights and caches
+    ``draft_widths`` values per token in its layers, all before any split. ``language_only`` skips image and audio
+    towers. ``weight_bits`` is what an engine makes of 16-bit weights at the start (0: nothing). ``offloaded`` bytes
+    of each rank's weights and ``swapped`` bytes of cache lie in host memory. ``in_flight`` batches may be under way
+    at once, whose tokens windows must hold. ``state_pages`` are pages of recurrent state a request holds (0: as vLLM
+    0.32 does of itself).
     """
 
     engine: Literal["vllm", "sglang", "tgi"] = "vllm"
@@ -113,9 +121,16 @@ class ServeOptions:
     lora_rank: int = 16
     draft_layers: int = 0
     draft_tokens: int = 0
+    draft_bytes: int = 0
+    draft_widths: tuple[int, ...] = ()
     language_only: bool = False
+    weight_bits: float = 0.0
     weight_bytes: int = 0
     cache_bytes: int = 0
+    offloaded: int = 0
+    swapped: int = 0
+    in_flight: int = 1
+    state_pages: int = 0
 
     def length(self, shape: Trained) -> int:
         return self.context or shape.context
@@ -134,12 +149,14 @@ class MemoryHabits:
     """An engine's word on how one launch uses memory.
 
     ``options`` are its habits in the calculator's terms. ``files`` names further files it loads, by the habit that
-    holds their size: paths inside the container. ``assumptions`` say what the launch leaves to the engine.
+    holds their size: paths inside the container. ``assumptions`` say what the launch leaves to the engine. ``draft``
+    is the path of a model that guesses ahead, whose layers have a cache of their own.
     """
 
     options: Habits
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     assumptions: tuple[str, ...] = ()
+    draft: str = ""
 
 
 def _padded(number: int, step: int) -> int:

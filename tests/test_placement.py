@@ -148,3 +148,28 @@ def test_it_fits_once_those_in_the_way_are_gone(need: Need, cards: list[Card]) -
             Card(c.uuid, c.name, c.total, c.free + sum(c.held[n] for n in gone & set(c.held)), c.missing) for c in cards
         ]
         assert isinstance(place(need, emptier), Seats)
+
+
+@pytest.mark.parametrize(
+    ("need", "says"),
+    [
+        (Need(1, hosts=frozenset({"far"})), "There is no host far. On one: Host one is not one of those it may go to"),
+        (Need(1, hosts=frozenset({"one"}), labels={"zone": "b"}), "On one: Host one is not labelled zone=b."),
+        (Need(1, labels={"zone": "c"}), "On two: Host two is not labelled zone=c."),
+        (Need(1, pinned=frozenset({"GPU-7"})), "There is no GPU GPU-7 here."),
+    ],
+)
+def test_a_wish_that_nobody_meets_is_refused_host_by_host(need: Need, says: str) -> None:
+    hosts = [Host("one", [card(0, 48)], labels={"zone": "a"}), Host("two", [card(1, 48)])]
+    answer = choose(need, hosts)
+    assert isinstance(answer, NoRoom)
+    assert says in str(answer)
+
+
+@pytest.mark.parametrize(
+    "need",
+    [Need(1, hosts=frozenset({"two"})), Need(1, labels={"zone": "b"}), Need(1, pinned=frozenset({"GPU-1"}))],
+)
+def test_a_wish_that_one_host_meets_goes_there(need: Need) -> None:
+    hosts = [Host("one", [card(0, 48)]), Host("two", [card(1, 48)], load=9, labels={"zone": "b"})]
+    assert choose(need, hosts) == Choice("two", Seats({"GPU-1": 1}))

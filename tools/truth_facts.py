@@ -129,7 +129,7 @@ def _recurrence(row: Row) -> Recurrence | None:
     if not row.count("ssm_d_inner"):
         return None
     return Recurrence(row.count("ssm_d_inner"), row.count("ssm_d_state"), row.count("ssm_n_group"),
-                      row.count("ssm_dt_rank"), row.count("ssm_d_conv"))  # fmt: skip
+                      row.count("ssm_dt_rank"), row.count("ssm_d_conv"), bool(row.count("linear_layers")))  # fmt: skip
 
 
 def _layer(row: Row, index: int, count: int, mla: Mla | None) -> Layer:

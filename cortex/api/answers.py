@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import F, Prefetch, QuerySet
 
 from cortex.api import shapes
 from cortex.catalog.definition import describe
@@ -17,7 +17,8 @@ Latest = dict[UUID, Attempt]
 
 def with_replicas(models: "QuerySet[Model]") -> "QuerySet[Model]":
     seats = Prefetch("seats", Seat.objects.select_related("gpu").order_by("gpu__index"))
-    replicas = Replica.objects.select_related("host", "model").prefetch_related(seats).order_by("slot")
+    replicas = Replica.objects.select_related("host", "model").prefetch_related(seats)
+    replicas = replicas.order_by("slot", F("replaces").asc(nulls_first=True))
     return models.prefetch_related(Prefetch("replica_set", replicas))
 
 
@@ -75,6 +76,7 @@ def _replica(row: Replica, attempt: Attempt | None) -> shapes.ReplicaAnswer:
     return shapes.ReplicaAnswer(
         id=row.id,
         slot=row.slot,
+        replaces=row.replaces_id,
         host=row.host.name if row.host else None,
         gpus=[_seat(seat) for seat in row.seats.all()],
         wanted=row.wanted,

@@ -113,6 +113,8 @@ class EstimateAnswer(Answer):
     verdict: Literal["fits", "tight", "does_not_fit", "unknown"] = Field(description=VERDICT)
     reason: str
     remedy: str
+    goes_to: str | None = Field(description="The host that has room for it now; null while none has.")
+    in_the_way: list[str] = Field(description="Replicas, as model/slot, whose stopping would make room.")
     cards: list[CardEstimateAnswer]
     host: NeedAnswer | None = Field(description="Of the host's own memory.")
     host_memory: int | None

@@ -21,6 +21,8 @@ def answer(definition: Definition, found: Forecast) -> shapes.EstimateAnswer:
         verdict=found.verdict,
         reason=found.reason,
         remedy=found.remedy,
+        goes_to=found.goes_to or None,
+        in_the_way=list(found.in_the_way),
         cards=[_card(each) for each in found.cards],
         host=need(found.host) if found.host else None,
         host_memory=found.host_memory,

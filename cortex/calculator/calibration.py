@@ -40,7 +40,7 @@ BUFFER = re.compile(
     r"(?P<kind>model|KV|RS|compute|output) buffer size = +(?P<size>[\d.]+) MiB"
 )
 KINDS = {"model": "weights", "KV": "kv_cache", "RS": "state", "compute": "compute", "output": "outputs"}
-TOKENS = (r"GPU KV cache size: ([\d,]+) tokens", r"KV Cache is allocated.*#tokens: ([\d,]+)")
+TOKENS = (r"[GC]PU KV cache size: ([\d,]+) tokens", r"KV Cache is allocated.*#tokens: ([\d,]+)")
 SIDES = re.compile(r"KV Cache is allocated.*K size: ([\d.]+) GB, V size: ([\d.]+) GB")
 
 

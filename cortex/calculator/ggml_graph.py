@@ -272,4 +272,4 @@ class Pool:
                 if index and free[index - 1][0] + free[index - 1][1] == at:
                     free[index - 1][1] += free.pop(index)[1]
                 return
-        free.insert(sum(block[0] < at for block in free), [at, size])
+        free.insert(next((index for index, block in enumerate(free) if block[0] >= at), len(free)), [at, size])

@@ -139,7 +139,7 @@ def _mla(keys: Keys) -> Mla | None:
 def _recurrence(keys: Keys) -> Recurrence | None:
     heads = keys.number("attention.head_count")
     if head := keys.number("kda.head_dim"):
-        return Recurrence(heads * head, head, heads, heads, keys.number("ssm.conv_kernel", 4))
+        return Recurrence(heads * head, head, heads, heads, keys.number("ssm.conv_kernel", 4), linear=True)
     if cells := keys.number("shortconv.l_cache"):
         return Recurrence(kernel=cells)
     if head := keys.number("wkv.head_size"):

@@ -83,11 +83,12 @@ def recurrence_of(config: Config) -> Recurrence | None:
     if isinstance(kda, dict):
         inner = Config(kda)
         heads, head = inner.number("num_heads"), inner.number("head_dim")
-        return Recurrence(heads * head, head, heads, heads, inner.number("short_conv_kernel_size", default=4))
+        return Recurrence(heads * head, head, heads, heads, inner.number("short_conv_kernel_size", default=4),
+                          linear=True)  # fmt: skip
     heads, head = config.number("linear_num_value_heads"), config.number("linear_value_head_dim")
     if heads and head:
         return Recurrence(heads * head, config.number("linear_key_head_dim"), config.number("linear_num_key_heads"),
-                          heads, config.number("linear_conv_kernel_dim", default=4))  # fmt: skip
+                          heads, config.number("linear_conv_kernel_dim", default=4), linear=True)  # fmt: skip
     state = config.number("mamba_d_state", "ssm_state_size", "state_size", "mamba_d_ssm_state")
     if not state:
         return None

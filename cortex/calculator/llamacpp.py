@@ -77,6 +77,9 @@ def sample(shape: Shape, placement: Placement) -> list[int]:
             chosen.add(index)
             missing[_kind(shape.layers[index])] = max(missing[_kind(shape.layers[index])] - 1, 0)
         chosen.update(run[-SAMPLE:])
+        spare = [index for index in run if index not in chosen]
+        if len(spare) % 2:  # buffers may change places from layer to layer
+            chosen.add(spare[0])
     chosen.update(index for index in trunk if shape.layers[index].shared_kv)  # each may copy a cache from another card
     return sorted(chosen)
 

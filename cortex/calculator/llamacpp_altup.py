@@ -42,9 +42,9 @@ class LayerInputsGraph(LlamaGraph):
         """What each layer takes of the tokens directly, projected for all layers at once."""
         width, tokens, graph = self._all_inputs(), self.tokens, self.graph
         looked_up = self._new(width, tokens, graph.stored(self.devices), graph.input(tokens * 4), backend=self.devices)
-        graph.expand(self._new(width, tokens, looked_up, inplace=True))
+        scaled = graph.expand(self._new(width, tokens, graph.view(looked_up), inplace=True))
         projected = self._norm(width, graph.view(self._matmul(width, current)), pinned=False)
-        summed = self._new(width, tokens, projected, graph.view(looked_up), inplace=True)
+        summed = self._new(width, tokens, projected, scaled, inplace=True)
         return self._new(width, tokens, graph.view(summed))
 
 
@@ -68,19 +68,24 @@ class AltupGraph(LayerInputsGraph):
     def _spread(self, current: Node) -> Node:
         width, tokens, graph = (STREAMS - 1) * self.shape.hidden, self.tokens, self.graph
         repeated = self._new(width, tokens, current)
-        others = self._rescaled(self._at_output(width, repeated), width)
+        others = self._rescaled(self._at_output(width, repeated), current)
         return self._new(width + self.shape.hidden, tokens, current, graph.view(others))
 
-    def _rescaled(self, source: Node, width: int) -> Node:
-        scaled = self._new(width, self.tokens, source)
+    def _rescaled(self, others: Node, active: Node) -> Node:
+        """All streams but the active one, brought to its magnitude."""
+        width = (STREAMS - 1) * self.shape.hidden
+        scaled = self._new(width, self.tokens, others, self._magnitude(active, self.shape.hidden, 1))
+        return self._new(width, self.tokens, scaled, self._magnitude(others, width, STREAMS - 1), inplace=True)
+
+    def _magnitude(self, source: Node, width: int, streams: int) -> Node:
         squares = self._new(width, self.tokens, source, inplace=True)
-        magnitude = self._new(STREAMS - 1, self.tokens, squares)
-        return self._new(width, self.tokens, scaled, magnitude, inplace=True)
+        return self._new(streams, self.tokens, self._new(streams, self.tokens, squares), inplace=True)
 
     def _merge(self, streams: Node) -> Node:
         hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
         width = (STREAMS - 1) * hidden
-        others = self._rescaled(self._at_output(width, graph.view(streams, width * tokens * F32)), width)
+        active = graph.view(streams, hidden * tokens * F32)
+        others = self._rescaled(self._at_output(width, graph.view(streams, width * tokens * F32)), active)
         merged = self._new(hidden, tokens, graph.view(streams, hidden * tokens * F32), graph.view(others))
         for _ in range(STREAMS - 2):
             merged = self._new(hidden, tokens, merged, graph.view(others), inplace=True)
@@ -100,18 +105,26 @@ class AltupGraph(LayerInputsGraph):
         activated = self._new(hidden, tokens, self._norm(hidden, fed, pinned=False), joined, inplace=True)
         return self._corrected(predictions, activated, active, inputs)
 
+    def _routed(self, source: Node, coefficients: int) -> Node:
+        """How much each stream gives to each other one."""
+        scaled = self._new(self.shape.hidden, self.tokens, self._norm(self.shape.hidden, source), inplace=True)
+        modalities = self._new(STREAMS, self.tokens, self._matmul(STREAMS, scaled), inplace=True)
+        return self._matmul(coefficients, modalities)
+
     def _predicted(self, streams: Node) -> Node:
         width, tokens, graph = STREAMS * self.shape.hidden, self.tokens, self.graph
-        routed = self._matmul(STREAMS * STREAMS, self._norm(self.shape.hidden, graph.view(streams, row=0)))
+        routed = self._routed(graph.view(streams, row=0), STREAMS * STREAMS)
         turned = self._new(width, tokens, graph.view(streams))
-        product = self._new(width, tokens, turned, routed)
+        product = self._new(width, tokens, turned, graph.view(routed))
         return self._new(width, tokens, self._new(width, tokens, graph.view(product)), streams, inplace=True)
 
     def _gated(self, layer: Layer, normed: Node, *, sparse: bool) -> Node:
         tokens, weight = self.tokens, layer.weights.largest
         up, gate = self._matmul(layer.ff, normed, 0, weight), self._matmul(layer.ff, normed, 0, weight)
         if sparse:
-            spread = self._new(1, tokens, self._new(layer.ff, tokens, gate))
+            mean = self._new(1, tokens, gate)
+            variance = self._new(1, tokens, self._new(layer.ff, tokens, gate, mean))
+            spread = self._new(1, tokens, mean, variance, inplace=True)
             gate = self._new(layer.ff, tokens, gate, spread, inplace=True)
         inner = self._new(layer.ff, tokens, up, gate, inplace=True)
         return self._matmul(self.shape.hidden, inner, 0, weight)
@@ -119,7 +132,7 @@ class AltupGraph(LayerInputsGraph):
     def _corrected(self, predictions: Node, activated: Node, active: Node, inputs: Node) -> Node:
         hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
         width = STREAMS * hidden
-        routed = self._matmul(STREAMS, self._norm(hidden, activated))
+        routed = self._new(STREAMS, tokens, graph.view(self._routed(activated, STREAMS)))
         news = self._new(width, tokens, self._new(hidden, tokens, activated, active, inplace=True))
         weighed = self._new(width, tokens, news, routed, inplace=True)
         corrected = self._new(width, tokens, weighed, predictions, inplace=True)

@@ -11,6 +11,32 @@ F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(
     {"command-r", "cohere2", "bert", "starcoder2", "phi2", "gptneox", "falcon", "stablelm", "modern-bert"}
 )
+SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
+NORMED_SHARES = frozenset(
+    {
+        "llama",
+        "mistral3",
+        "granitehybrid",
+        "granitemoe",
+        "granite",
+        "qwen3moe",
+        "qwen3next",
+        "qwen35moe",
+        "qwen3vlmoe",
+        "minimax-01",
+        "minimax-m2",
+        "lfm2moe",
+        "ernie4_5-moe",
+        "phimoe",
+        "kimi-linear",
+        "mimo2",
+        "smallthinker",
+        "dbrx",
+        "arctic",
+        "grok",
+        "gemma4",
+    }
+)  # the shares of the experts chosen are brought to a sum of one
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
 
@@ -24,8 +50,9 @@ class Inputs:
     value_slots: dict[int, Node]
     masks: dict[int, Node]
     narrowed: dict[tuple[int, int], Node]
-    rotations: dict[str, Node]
+    rotations: dict[tuple[str, bool], Node]
     states: Node
+    other_states: Node
 
 
 class Blocks:
@@ -35,7 +62,8 @@ class Blocks:
         self.shape, self.options, self.placement, self.devices = shape, options, placement, devices
         self.graph = Graph(devices + 1)
         self.tokens = options.tokens(shape)
-        self.outputs = self.tokens if options.outputs is None else min(options.outputs, self.tokens)
+        step = options.step(shape)
+        self.outputs = step if options.outputs is None else min(options.outputs, step)
         self.cached = keeps_cache(shape)
         self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
@@ -49,35 +77,40 @@ class Blocks:
         windows = {layer.window for layer in shape.trunk} | {0}
         cells = {window: options.window_cells(shape, window) if window else options.cells(shape) for window in windows}
         values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
+        states = graph.input(options.slots * I32)
         return Inputs(
-            positions=graph.input(tokens * I32 * (4 if "rope_sections" in shape.roles else 1)),
+            positions=graph.input(tokens * I32 * (4 if shape.family in SECTIONED else 1)),
             rows=graph.input(self.outputs * I32),
             key_slots={window: graph.input(tokens * I64) for window in windows},
             value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},
             masks={window: graph.input(self._seen(count) * tokens * width) for window, count in cells.items()},
             narrowed={},
             rotations=self._rotations(),
-            states=graph.input(options.slots * I32),
+            states=graph.view(states),
+            other_states=graph.view(states, 0),
         )
 
     def _seen(self, cells: int) -> int:
         """How many tokens a token may look at: the cells of the cache, or the batch itself without one."""
         return cells if self.cached else self.tokens
 
-    def _rotations(self) -> dict[str, Node]:
-        """Hadamard matrices that quantized caches are turned with, where all heads have one size of 64 or more."""
+    def _rotations(self) -> dict[tuple[str, bool], Node]:
+        """Hadamard matrices that quantized caches are turned with, where all heads of a cache have one size.
+
+        Layers with a window have a cache of their own. Sizes are multiples of 64.
+        """
         rotations = {}
-        for kind, size in (("key_type", self._head_size("key")), ("value_type", self._head_size("value"))):
-            quantized = not getattr(self.options, kind).startswith(("f", "bf"))
-            if self.cached and quantized and size and size % 64 == 0 and self.shape.mla is None:
-                side = 64
-                while kind == "key_type" and size % (2 * side) == 0:
-                    side *= 2
-                rotations[kind] = self.graph.input(side * side * F32)
+        for windowed in (False, True):
+            for kind, side in (("key_type", "key"), ("value_type", "value")):
+                size = self._head_size(side, windowed)
+                quantized = not getattr(self.options, kind).startswith(("f", "bf"))
+                if self.cached and quantized and size and size % 64 == 0 and self.shape.mla is None:
+                    rotations[kind, windowed] = self.graph.input(_rotation(size, kind) ** 2 * F32)
         return rotations
 
-    def _head_size(self, side: str) -> int:
-        sizes = {getattr(layer, side) for layer in self.shape.trunk if layer.kv_heads}
+    def _head_size(self, side: str, windowed: bool) -> int:
+        layers = [layer for layer in self.shape.trunk if layer.kv_heads and (layer.window > 0) == windowed]
+        sizes = {getattr(layer, side) for layer in layers}
         return int(sizes.pop()) if len(sizes) == 1 else 0
 
     def _new(self, width: int, tokens: int, *srcs: Node, inplace: bool = False, backend: int = -1) -> Node:
@@ -124,6 +157,12 @@ class Blocks:
         order = self._new(layer.experts, tokens, scores)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
+        if self.shape.family == "gpt-oss":  # turns the shares of the chosen into weights
+            shares = self._new(used, tokens, graph.view(shares))
+        if self.shape.family in NORMED_SHARES:
+            parts_of_one = graph.view(shares)
+            total = self._new(1, tokens, self._new(1, tokens, parts_of_one), inplace=True)
+            shares = self._new(used, tokens, parts_of_one, total)
         graph.expand(shares)
         spread = graph.view(source)
         early = self.shape.family == "llama4"  # weighs what goes into the experts, not what comes out
@@ -148,3 +187,11 @@ class Blocks:
             shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
             total = self._new(hidden, tokens, total, shared, inplace=True)
         return total
+
+
+def _rotation(head: int, kind: str) -> int:
+    """The side of a cache's matrix: for keys the largest power of two that divides the head."""
+    side = 64
+    while kind == "key_type" and head % (2 * side) == 0:
+        side *= 2
+    return side

@@ -8,12 +8,15 @@ from cortex.calculator.llamacpp_mixers import Mixers
 from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer
 
-SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "falcon-h1")
+SCALED_INPUT = ("gemma", "granite", "minicpm", "grok")
+SCALED_AT_ONCE = ("granite", "minicpm", "grok")
 # families that pick the rows of the output after the last layer, and those of them that norm all rows before
 NORMED_WHOLE = frozenset({"qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe"})
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
 POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
+NORMED_AFTER = frozenset({"olmo2", "exaone4"})  # each block's result is normed, not what goes in
+RESIDUAL_FIRST = frozenset({"jamba", "lfm2", "lfm2moe"})  # sums take over the residual's memory
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
 
 
@@ -31,6 +34,8 @@ class LlamaGraph(Mixers):
         current = looked_up
         if shape.family.startswith(SCALED_INPUT):
             current = self._new(hidden, tokens, current, inplace=True)
+        if shape.family.startswith(SCALED_AT_ONCE):
+            graph.expand(current)
         current.kept = self.options.fresh_norms
         current = self._body(current, layers)
         if self.cached:
@@ -85,7 +90,7 @@ class LlamaGraph(Mixers):
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
         layer, shape = self.shape.layers[index], self.shape
         self._on(index)
-        normed = self._norm(shape.hidden, entry)
+        normed = entry if shape.family in NORMED_AFTER else self._norm(shape.hidden, entry)
         mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed
         if layer.state and layer.kv_heads:  # both mixers at once: summed before the last layer picks its rows
@@ -98,10 +103,10 @@ class LlamaGraph(Mixers):
         if shape.family in PARALLEL:
             added = self._new(shape.hidden, tokens, self._feed_forward(layer, feed, tokens), residual, inplace=True)
             return self._new(shape.hidden, tokens, added, mixed, inplace=True)
-        if "post_attention_norm" in shape.roles and "ffn_norm" in shape.roles:
+        if "post_attention_norm" in shape.roles and ("ffn_norm" in shape.roles or shape.family in NORMED_AFTER):
             mixed = self._norm(shape.hidden, mixed, tokens)
-        summed = self._new(shape.hidden, tokens, mixed, residual, inplace=True)
-        return self._second_half(layer, summed, last)
+        pair = (residual, mixed) if shape.family in RESIDUAL_FIRST else (mixed, residual)
+        return self._second_half(layer, self._new(shape.hidden, tokens, *pair, inplace=True), last)
 
     def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
         """The feed-forward block on what the mixer left, with its residual."""
@@ -109,10 +114,11 @@ class LlamaGraph(Mixers):
         tokens = self.outputs if last and shape.family not in LATE_ROWS else self.tokens
         if not SECOND_NORMS & shape.roles:
             return summed
-        fed = self._feed_forward(layer, self._norm(shape.hidden, summed, tokens), tokens)
+        source = summed if shape.family in NORMED_AFTER else self._norm(shape.hidden, summed, tokens)
+        fed = self._feed_forward(layer, source, tokens)
         if "post_ffw_norm" in shape.roles:
             fed = self._norm(shape.hidden, fed, tokens, pinned=False)
-        pair = (summed, fed) if shape.family == "phi3" else (fed, summed)
+        pair = (summed, fed) if shape.family in RESIDUAL_FIRST | {"phi3"} else (fed, summed)
         return self._new(shape.hidden, tokens, *pair, inplace=True)
 
     def _rows(self, source: Node, width: int) -> Node:

@@ -9,8 +9,10 @@ from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer, Mla, Recurrence
 
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
+WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
+NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
 UNTURNED = frozenset(
-    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe"}
+    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe", "jamba"}
 )  # no rotary positions where they see everything
 
 
@@ -19,7 +21,7 @@ class Mixers(Blocks):
 
     def _mix(self, layer: Layer, entry: Node, normed: Node) -> Node:
         shape = self.shape
-        if layer.state and shape.recurrence is not None:
+        if layer.conv and shape.recurrence is not None:
             if not layer.kv_heads:
                 return self._recurrent(layer, normed, shape.recurrence)
             attended = self._attention(layer, normed)
@@ -45,24 +47,32 @@ class Mixers(Blocks):
             parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
             gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
         if "attn_q_norm" in roles:
-            parts[0], parts[1] = self._norm(query, parts[0]), self._norm(key, parts[1])
+            parts[:2] = self._normed_heads(parts[:2])
+        if self.shape.family in NORMED_VALUES:
+            parts[2] = self._new(value, tokens, parts[2])
         turned = parts[:2]
         if layer.window or self.shape.family not in UNTURNED:
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
         elif self.shape.family == "llama4":
             turned[0] = self._new(query, tokens, parts[0], inplace=True)
-        parts = [*self._rotate(turned, "key_type", layer.key), *self._rotate(parts[2:], "value_type", layer.value)]
+        parts = [*self._rotate(turned, "key_type", layer), *self._rotate(parts[2:], "value_type", layer)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
-        heads = self._rotate([heads], "value_type", layer.value)[0]
+        heads = self._rotate([heads], "value_type", layer)[0]
         if gate is not None:
             opened = self._new(query, tokens, gate, inplace=True)
             heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
 
-    def _rotate(self, nodes: Sequence[Node], kind: str, size: int) -> list[Node]:
-        rotation = self.inputs.rotations.get(kind)
-        if rotation is None or not size:
+    def _normed_heads(self, parts: Sequence[Node]) -> list[Node]:
+        """Normed queries and keys: some families norm all heads as one row, in place, and cut them afterwards."""
+        if self.shape.family in WHOLE_ROWS:
+            return [self.graph.view(self._norm(part.row, part.srcs[0])) for part in parts]
+        return [self._norm(part.row, part) for part in parts]
+
+    def _rotate(self, nodes: Sequence[Node], kind: str, layer: Layer) -> list[Node]:
+        rotation = self.inputs.rotations.get((kind, layer.window > 0))
+        if rotation is None:
             return list(nodes)
         return [Node(node.size, (rotation, self.graph.view(node)), row=node.row) for node in nodes]
 
@@ -85,7 +95,8 @@ class Mixers(Blocks):
 
     def _attend(self, layer: Layer, query: Node, key: Node | None, value: Node | None, mla: Mla | None) -> Node:
         graph, options, tokens = self.graph, self.options, self.tokens
-        for node in filter(None, (query, value, key)):
+        in_order = (query, key, value) if self.shape.window or not self.cached else (query, value, key)
+        for node in filter(None, in_order):
             graph.expand(node)
         cells = options.window_cells(self.shape, layer.window) if layer.window else options.cells(self.shape)
         cells = self._seen(cells)
@@ -166,20 +177,32 @@ class Mixers(Blocks):
     def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
             return self._delta_net(layer, normed, facts)
+        if "shortconv" in self.shape.roles:
+            return self._short_convolution(layer, normed, facts)
+        if "ssm_x" in self.shape.roles:
+            return self._selective_scan(layer, normed, facts)
         return self._state_space(layer, normed, facts)
 
     def _states(self, values: int) -> Node:
-        """The recurrent states of all sequences; touching them first is what binds the work to their device."""
-        self._touch_states()
+        """The recurrent states of all sequences: one is cleared, then all are read, then those of others copied."""
+        self._clear_states()
         rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
         self.graph.expand(rows)
+        self._keep_others(values)
         return rows
 
-    def _touch_states(self) -> None:
+    def _clear_states(self) -> None:
         self.graph.expand(self.graph.written(self._state_store()))
 
-    def _state_store(self) -> Node:
-        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices)
+    def _keep_others(self, values: int) -> None:
+        """States of sequences that are not in this batch move along: none in the largest one, but the steps remain."""
+        others = Node(0, (self._state_store(values), self.inputs.other_states))
+        self.graph.expand(self.graph.written(self._state_store(), others))
+
+    def _state_store(self, values: int = 0) -> Node:
+        """The layer's states; with ``values`` per sequence, they are copied where a step runs on another device."""
+        size = values * self.options.slots * F32
+        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices, size)
 
     def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
         """The short convolution over the last tokens, whose tail is written back."""
@@ -190,6 +213,47 @@ class Mixers(Blocks):
         convolved = self._new(width, self.tokens, joined, backend=self.device)
         return self._new(width, self.tokens, convolved, inplace=True)
 
+    def _short_convolution(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        """Two gates around a convolution over the last few tokens, without a state besides."""
+        graph, hidden, tokens = self.graph, self.shape.hidden, self.tokens
+        packed = self._matmul(3 * hidden, graph.view(normed))
+        gated = self._new(hidden, tokens, graph.view(packed), graph.view(packed))
+        mixed = self._convolution(layer, gated, hidden, facts)
+        opened = self._new(hidden, tokens, graph.view(packed), mixed, inplace=True)
+        return graph.view(self._matmul(hidden, opened))
+
+    def _selective_scan(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        """The state space of the first Mamba: what it keeps and forgets follows from the convolved tokens."""
+        graph, tokens, slots = self.graph, self.tokens, self.options.slots
+        packed = self._matmul(2 * facts.inner, graph.view(normed))
+        mixed = self._convolution(layer, packed, facts.inner, facts)
+        chosen = self._matmul(facts.heads + 2 * facts.state, mixed)
+        widths = (facts.heads, facts.state, facts.state)
+        if "ssm_dt_norm" in self.shape.roles:
+            parts = [self._norm(width, graph.view(chosen)) for width in widths]
+        else:
+            parts = [self._new(facts.heads, tokens, graph.view(chosen)), graph.view(chosen), graph.view(chosen)]
+        steps = self._new(facts.inner, tokens, self._matmul(facts.inner, parts[0]), inplace=True)
+        scan = Node(
+            (facts.inner * tokens + layer.state * slots) * F32,
+            (self._state_store(layer.state), graph.view(mixed), steps, *parts[1:], self.inputs.states),
+        )
+        self._scanned(layer, scan)
+        skipped = self._new(facts.inner, tokens, mixed, inplace=True, backend=self.device)
+        summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
+        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
+        return graph.view(self._matmul(self.shape.hidden, gated))
+
+    def _scanned(self, layer: Layer, scan: Node) -> None:
+        """Runs the scan over the states and writes the last ones back."""
+        graph = self.graph
+        scan.backend = self.device
+        self._clear_states()
+        graph.expand(scan)
+        self._keep_others(layer.state)
+        kept = graph.view(scan, layer.state * self.options.slots * F32)
+        graph.expand(graph.written(self._state_store(), kept))
+
     def _state_space(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         graph, tokens, slots = self.graph, self.tokens, self.options.slots
         width = facts.inner + 2 * facts.groups * facts.state
@@ -197,11 +261,11 @@ class Mixers(Blocks):
         mixed = self._convolution(layer, packed, width, facts)
         apart = self._new(facts.heads, tokens, graph.view(packed))
         steps = self._new(facts.heads, tokens, apart, inplace=True, backend=self.device)
-        scan = Node((facts.inner * tokens + layer.state * slots) * F32, (graph.view(mixed), steps, graph.view(mixed)))
-        scan.backend = self.device
-        self._touch_states()
-        graph.expand(scan)
-        graph.expand(graph.written(self._state_store(), graph.view(scan, layer.state * slots * F32)))
+        scan = Node(
+            (facts.inner * tokens + layer.state * slots) * F32,
+            (self._state_store(layer.state), graph.view(mixed), steps, graph.view(mixed), self.inputs.states),
+        )
+        self._scanned(layer, scan)
         skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
         gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
@@ -215,7 +279,7 @@ class Mixers(Blocks):
         width = facts.inner + 2 * keys
         graph.expand(normed)
         packed, gate = self._matmul(width, normed), self._matmul(facts.inner, normed)
-        beta, alpha = self._matmul(facts.heads, normed), self._matmul(facts.heads, normed)
+        alpha, beta = (self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed))) for _ in range(2))
         mixed = self._convolution(layer, packed, width, facts)
         state = self._states(layer.state)
         query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
@@ -225,4 +289,4 @@ class Mixers(Blocks):
         normal = self._norm(facts.inner, graph.view(result))
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)
-        return self._matmul(self.shape.hidden, graph.view(product))
+        return graph.view(self._matmul(self.shape.hidden, graph.view(product)))

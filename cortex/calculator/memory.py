@@ -1,13 +1,13 @@
 """What a model will take, per GPU and on the host, term by term, before anything starts. Pure arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
 from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
 from cortex.calculator.serving import concurrency, request_bytes, tokens_held
 from cortex.calculator.shape import Shape
-from cortex.calculator.weights import lora_bytes, rank_weights
+from cortex.calculator.weights import lora_bytes, rank_weights, shrinks, whole_rank
 from engines.habits import LlamaOptions, ServeOptions
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -160,11 +160,33 @@ def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Est
     return Estimate(
         engine=options.engine,
         gpus=(need,) * ranks,
-        host=Need((ranged("process", 3 * GIB, 2 * GIB, 6 * GIB, "Python, tokenizers and pinned staging per engine"),)),
+        host=Need(tuple(_beside(shape, options, ranks))),
         disk=shape.file_bytes or shape.weight_bytes,
         yields=_yields(shape, options, used, terms) if used else None,
-        assumptions=shape.assumptions,
+        assumptions=(*shape.assumptions, *_uncounted(shape, options)),
     )
+
+
+def _beside(shape: Shape, options: ServeOptions, ranks: int) -> Iterator[Term]:
+    """What an engine that fills cards takes of the host's own memory."""
+    yield ranged("process", 3 * GIB, 2 * GIB, 6 * GIB, "Python, tokenizers and pinned staging per engine")
+    away = min(options.offloaded, whole_rank(shape, options)) * ranks
+    if away:
+        yield exact("offloaded", away, "weights kept in host memory, pinned, of every rank")
+    if options.swapped:
+        yield exact("swapped", options.swapped, "cache kept in host memory, of all ranks together")
+
+
+def _uncounted(shape: Shape, options: ServeOptions) -> Iterator[str]:
+    """What no formula is known for, by name."""
+    if shape.tower_bytes and not options.language_only:
+        yield "The peak of encoding pictures or sound is not computed: 0.5 to 2 GiB were seen, once 36 GiB."
+    if options.weight_bits and shrinks(shape, options) is None:
+        yield f"The files' weights are {shape.quantization or 'quantized'} already: no quantization at the start."
+    if options.engine != "vllm" and (shape.recurrent or shape.window):
+        yield f"How {options.engine} divides its cache among windows and states is left to it: counted as vLLM does."
+    if options.pipeline > 1:
+        yield "Every card is counted as the fullest pipeline stage."
 
 
 def fixed_terms(shape: Shape, options: ServeOptions) -> tuple[Term, ...]:

@@ -7,21 +7,22 @@ from typing import Literal
 
 from cortex.calculator.arguments import Flag, human_number, read_flags, switched_on
 from cortex.calculator.shape import Layer, Shape
+from cortex.calculator.weights import stages_of
 from engines.habits import ServeOptions
 
-STATE_PAGES = 2  # pages of recurrent state a request holds: the running one and the last kept for its prefix
 SPARSE_MLA_BYTES = 656
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Layers that cache alike: ``page`` bytes per layer hold ``tokens`` (0: one state per request)."""
+    """Layers that cache alike: ``page`` bytes per layer hold ``tokens`` (0: states, so many ``pages`` per request)."""
 
     layers: int
     page: int
     tokens: int
     window: int = 0
     chunked: bool = False
+    pages: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,17 @@ def state_page(layer: Layer, shape: Shape, options: ServeOptions) -> int:
 
 
 def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
-    """The layers of the fullest pipeline stage, draft layers included."""
-    trunk = [layer for layer in shape.trunk if not layer.shared_kv]
-    stages = max(1, options.pipeline)
-    share = -(-len(trunk) // stages)
-    attending = next((layer for layer in reversed(trunk) if layer.kv_heads), None)
+    """The layers that cache in the pipeline stage where they take most, draft layers included."""
+    attending = next((layer for layer in reversed(shape.trunk) if layer.kv_heads and not layer.shared_kv), None)
     drafts = [attending] * options.draft_layers if attending is not None else []
-    return (*trunk[:share], *drafts)
+    drafts += [Layer(kv_heads=1, key=width // max(1, options.tensor)) for width in options.draft_widths]
+    found = [[layer for layer in stage if not layer.shared_kv] for stage in stages_of(shape.trunk, options.pipeline)]
+    return (*max(found, key=lambda stage: _cached(stage, shape, options)), *drafts)
+
+
+def _cached(layers: Sequence[Layer], shape: Shape, options: ServeOptions) -> int:
+    return sum(token_bytes(layer, shape, options) + (state_page(layer, shape, options) if layer.state else 0)
+               for layer in layers)  # fmt: skip
 
 
 def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
@@ -82,11 +87,24 @@ def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
         tokens = -(-max(states) // widest)
         block = -(-tokens // options.block) * options.block
     page = max(block * widest, max(states, default=0))
+    if not states and len({(window, chunked) for _, window, chunked in counts}) == 1:
+        [(window, chunked)] = {(window, chunked) for _, window, chunked in counts}
+        return (Kind(1, block * sum(width * count for (width, _, _), count in counts.items()), block, window, chunked),)
     attention = [
         Kind(count, page, block * max(1, widest // width), window, chunked)
         for (width, window, chunked), count in counts.items()
     ]
-    return (*attention, *(Kind(count, page, 0) for count in states.values()))
+    pages = state_pages(shape, options) if attention else 1
+    return (*attention, *(Kind(count, page, 0, pages=pages) for count in states.values()))
+
+
+def state_pages(shape: Shape, options: ServeOptions) -> int:
+    """Pages of state one request holds beside a cache of tokens, as vLLM 0.32 keeps them: the running one, the last
+    kept for its prefix, and where the scan of a prompt can be cut anywhere (Mamba 2) the one it was cut at."""
+    if options.state_pages:
+        return options.state_pages
+    scanned = shape.recurrence is not None and shape.recurrence.heads and not shape.recurrence.linear
+    return 3 if scanned else 2
 
 
 def pool_of(shape: Shape, options: ServeOptions, budget: int) -> Pool:
@@ -112,12 +130,13 @@ def blocks_needed(pool: Pool, options: ServeOptions, length: int) -> int:
 
 def _pages(kind: Kind, options: ServeOptions, length: int) -> int:
     if not kind.tokens:
-        return STATE_PAGES
+        return kind.pages
     if not kind.window:
         return -(-length // kind.tokens)
+    under_way = options.in_flight * options.batched_tokens
     if kind.chunked:
-        return -(-min(kind.window + options.batched_tokens, length) // kind.tokens)
-    return -(-min(kind.window - 1 + options.batched_tokens, length) // kind.tokens) + 1
+        return -(-min(kind.window + under_way, length) // kind.tokens)
+    return -(-min(kind.window - 1 + under_way, length) // kind.tokens) + 1
 
 
 def request_bytes(shape: Shape, options: ServeOptions, length: int) -> int:
@@ -138,6 +157,11 @@ def tokens_held(shape: Shape, options: ServeOptions, budget: int) -> int:
     pool = pool_of(shape, options, budget)
     if len(pool.kinds) == 1 and pool.kinds[0].tokens and not pool.kinds[0].window:
         return pool.blocks * pool.kinds[0].tokens
+    return tokens_told(shape, options, budget)
+
+
+def tokens_told(shape: Shape, options: ServeOptions, budget: int) -> int:
+    """Tokens as vLLM's log tells them since 2026: full requests at once times their length, blocks in part unused."""
     return int(concurrency(shape, options, budget) * options.length(shape))
 
 

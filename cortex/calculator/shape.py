@@ -71,13 +71,14 @@ class Mla:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """Sizes of state-space or linear attention layers, as ggml names them."""
+    """Sizes of state-space or ``linear`` attention layers, as ggml names them."""
 
     inner: int = 0
     state: int = 0
     groups: int = 0
     heads: int = 0
     kernel: int = 0
+    linear: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The words of a definition and whether they make sense: one check for REST, the command line and the forms."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -11,6 +11,10 @@ from cortex.catalog.models import Model
 from engines import UnknownEngine, all_engines, engine
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9._:-]{0,61}[a-z0-9])?")
+CARD = re.compile(r"(GPU|MIG)-[\w./-]{1,76}", re.ASCII)
+HOST = re.compile(r"[\w.-]{1,63}", re.ASCII)
+LABEL = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
+LABEL_VALUE = re.compile(r"[\w.:/-]{0,63}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,53 @@ class Source(BaseModel):
         return self
 
 
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels of a host, as people write them: `zone=cellar`. Raises ValueError."""
+    for key, value in labels.items():
+        if not LABEL.fullmatch(key) or not LABEL_VALUE.fullmatch(value):
+            raise ValueError(
+                f"{key[:70]}={value[:70]} is no label: a key is 1 to 63 lower-case letters, digits, dots, dashes, "
+                "slashes and underscores, a value at most 63 letters, digits and . : / _ -"
+            )
+    return dict(labels)
+
+
+class Placement(BaseModel):
+    """Where a model may run. What is left empty does not matter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cards: list[str] = Field(
+        default_factory=list, max_length=64, description="UUIDs of the only GPUs that will do: `cortex gpus -o json`."
+    )
+    hosts: list[str] = Field(default_factory=list, max_length=64, description="Names of the only hosts that will do.")
+    labels: dict[str, str] = Field(default_factory=dict, description="What its host must be labelled.")
+    spread: bool = Field(False, description="Take the emptiest GPUs; else the fullest that have room.")
+
+    @field_validator("cards")
+    @classmethod
+    def _are_uuids(cls, cards: list[str]) -> list[str]:
+        return _all(cards, CARD, "is no GPU's UUID, which looks like GPU-5f1c0a7e-90d2-4b1e-8c33-1f0a6b7d2e40")
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_host_names(cls, hosts: list[str]) -> list[str]:
+        return _all(hosts, HOST, "is no host's name: letters, digits, dots, dashes and underscores, 63 at most")
+
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        return check_labels(labels)
+
+
+def _all(words: list[str], pattern: re.Pattern[str], what: str) -> list[str]:
+    """Each of them once, in order. Raises ValueError for one that is not of this pattern."""
+    for word in words:
+        if not pattern.fullmatch(word):
+            raise ValueError(f"{word[:90]!r} {what}")
+    return list(dict.fromkeys(words))
+
+
 class Definition(BaseModel):
     """What people write of a model. `desired` may be left out: then it stays as it is."""
 
@@ -89,6 +140,7 @@ class Definition(BaseModel):
         None, ge=0, le=64, description="GPUs a replica takes; 0 is CPU only, none leaves it to Cortex."
     )
     replicas: int = Field(1, ge=0, le=1000, description="How many run side by side.")
+    placement: Placement = Field(default_factory=Placement, description="Where it may run.")
     desired: Literal["running", "stopped"] | None = Field(None, description="Whether it is to run.")
 
     @field_validator("name")
@@ -115,7 +167,21 @@ def parse(data: Mapping[str, Any]) -> Definition:
         definition = Definition.model_validate(data)
     except ValidationError as error:
         raise Refusal("The definition is not valid.", [as_problem(e, "") for e in error.errors()]) from error
+    problems = list(_contradictions(definition))
+    if problems:
+        raise Refusal("The definition contradicts itself.", problems)
     return definition.model_copy(update={"options": check_options(definition.engine, definition.options)})
+
+
+def _contradictions(definition: Definition) -> Iterator[Problem]:
+    """Wishes that no machine could ever meet."""
+    pinned, wanted = len(definition.placement.cards), definition.gpus
+    if pinned and wanted == 0:
+        detail = "It names GPUs, and `gpus` is 0: on the CPU alone."
+        yield Problem("/placement/cards", detail, "Leave one of the two out.")
+    elif pinned and wanted is not None and wanted > pinned:
+        detail = f"It names {pinned} GPU{'s' if pinned > 1 else ''}, and each replica asks for {wanted}."
+        yield Problem("/placement/cards", detail, "Name more GPUs, or ask for fewer in `gpus`.")
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +212,7 @@ def as_problem(error: Any, prefix: str) -> Problem:
 
 def confirm(model: Model) -> Definition:
     """A model's row, checked as if it were written now: rows outlive versions, and doors. Raises Refusal."""
-    return parse(describe(model).model_dump(mode="json", warnings=False))
+    return parse(describe(model).model_dump(mode="json", warnings=False) | {"placement": model.placement})
 
 
 def describe(model: Model) -> Definition:
@@ -161,5 +227,13 @@ def describe(model: Model) -> Definition:
         users=model.users,
         gpus=model.gpus,
         replicas=model.replicas,
+        placement=_wishes(model.placement),
         desired="running" if model.desired == "running" else "stopped",
     )
+
+
+def _wishes(written: Any) -> Placement:
+    try:
+        return Placement.model_validate(written)
+    except ValidationError:
+        return Placement()

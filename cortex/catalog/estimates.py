@@ -13,7 +13,7 @@ from cortex.calculator.memory import Estimate
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog import shapes
-from cortex.catalog.definition import Definition, Refusal, as_problem
+from cortex.catalog.definition import Definition, Refusal, Source, as_problem
 from engines import engine
 from engines.contract import MODELS, Launch, ModelFiles
 from engines.habits import Habits, MemoryHabits, ServeOptions
@@ -138,9 +138,20 @@ def _launch(definition: Definition, shape: Shape, count: int) -> Launch:
 
 
 def _with_files(habits: MemoryHabits) -> Habits:
-    """The habits with the sizes of the further files they name."""
-    sizes = {habit: sum(map(_size, paths)) for habit, paths in habits.files.items()}
+    """The habits with the sizes of the further files they name, and what a draft model caches."""
+    sizes: dict[str, object] = {habit: sum(map(_size, paths)) for habit, paths in habits.files.items()}
+    if habits.draft:
+        sizes["draft_widths"] = _widths(habits.draft)
     return replace(habits.options, **sizes) if sizes else habits.options  # type: ignore[arg-type]
+
+
+def _widths(path: str) -> tuple[int, ...]:
+    """Values that each layer of a draft model caches per token."""
+    try:
+        drafting = shapes.shape_of(Source(path=str(PurePosixPath(path).relative_to(MODELS))))
+    except UnreadableModel as error:
+        raise Unknown(f"The draft model {path} is loaded as well: {error}", "Correct its path.") from error
+    return tuple(layer.cached_width for layer in drafting.trunk if layer.cached_width)
 
 
 def _size(path: str) -> int:
@@ -208,9 +219,24 @@ def ask(definition: Definition, available: int, past: Iterable[Past] = (), read:
     return Asked(_need(definition, plans), plans)
 
 
+def wishes(definition: Definition) -> placement.Need:
+    """Where it may go, of a need that is not known yet."""
+    wanted = definition.placement
+    return placement.Need(
+        bytes=0,
+        gpus=definition.gpus,
+        pinned=frozenset(wanted.cards),
+        hosts=frozenset(wanted.hosts),
+        labels=wanted.labels,
+        spread=wanted.spread,
+    )
+
+
 def _counts(definition: Definition, available: int) -> list[int]:
     if definition.gpus is not None:
         return [definition.gpus]
+    if definition.placement.cards:
+        available = max(1, min(available, len(definition.placement.cards)))
     return [1 << n for n in range(MOST_CARDS.bit_length()) if 1 << n <= available] or [0]
 
 
@@ -218,9 +244,9 @@ def _need(definition: Definition, plans: dict[int, Plan]) -> placement.Need:
     shares = {count: tuple(need.likely for need in each.estimate.gpus) for count, each in plans.items() if count}
     any_plan = next(iter(plans.values()))
     on_host = plans[0].estimate.host.likely if 0 in plans else 0
-    return placement.Need(
+    return replace(
+        wishes(definition),
         bytes=on_host or max((sum(each) for each in shares.values()), default=0),
-        gpus=definition.gpus,
         divides=_divides(any_plan),
         shares=shares,
         fraction=any_plan.fraction,
@@ -237,7 +263,7 @@ def _divides(of: Plan) -> int | None:
 
 def ask_blindly(definition: Definition, size: int, why: str) -> Asked:
     """What placement is asked for when nothing better is known than the weights."""
-    return Asked(placement.Need(bytes=int(FALLBACK * size), gpus=definition.gpus), fallback=(
+    return Asked(replace(wishes(definition), bytes=int(FALLBACK * size)), fallback=(
         f"Its need was not estimated, so {FALLBACK:g} times its weights are reserved. {why}"
     ))  # fmt: skip
 

@@ -47,7 +47,11 @@ class Fix:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The answer. Sizes are bytes; None stands for what cannot be known, never zero."""
+    """The answer. Sizes are bytes; None stands for what cannot be known, never zero.
+
+    `goes_to` is the host that has room for it now, empty while none has; `in_the_way` names the replicas whose
+    stopping would make room.
+    """
 
     verdict: Verdict
     reason: str
@@ -61,6 +65,8 @@ class Forecast:
     most_users: int | None = None
     fixes: tuple[Fix, ...] = ()
     assumptions: tuple[str, ...] = ()
+    goes_to: str = ""
+    in_the_way: tuple[str, ...] = ()
     past: Past | None = None
     plan: Plan | None = field(default=None, repr=False)
 
@@ -100,6 +106,8 @@ def _judged(
         host_memory=host.memory or None,
         disk=plan.estimate.disk or None,
         assumptions=plan.assumptions,
+        goes_to=host.name if isinstance(answer, placement.Seats) else "",
+        in_the_way=answer.in_the_way if isinstance(answer, placement.NoRoom) else (),
         past=plan.past,
         plan=plan,
         **_yields(definition, plan, [each.card for each in chosen]),

@@ -25,6 +25,7 @@ class Model(models.Model):
 
     `turn` goes up whenever what people want changes: anything computed for an older turn is void.
     `fresh_turn` is the last turn that asks for new containers though nothing else changed (restart).
+    `placement` holds where it may run, as a definition says it; empty means anywhere.
     `removed_at` hides a model that waits for its containers to go; then the loop deletes the row.
     """
 
@@ -39,6 +40,7 @@ class Model(models.Model):
     users = models.PositiveIntegerField(null=True, blank=True)
     gpus = models.PositiveSmallIntegerField(null=True, blank=True)
     replicas = models.PositiveSmallIntegerField(default=1)
+    placement = models.JSONField(default=dict, blank=True)
     desired = models.CharField(max_length=8, choices=Desired.choices, default=Desired.STOPPED)
     turn = models.PositiveBigIntegerField(default=1)
     fresh_turn = models.PositiveBigIntegerField(default=1)
@@ -72,10 +74,14 @@ class Model(models.Model):
 
 
 class Order(models.Model):
-    """What somebody asked for, when: append-only, written in the transaction of the change itself."""
+    """What somebody asked for, when: append-only, written in the transaction of the change itself.
+
+    It is about a model, or about a host: then it has no turn.
+    """
 
     model = models.ForeignKey(Model, null=True, on_delete=models.SET_NULL, related_name="orders")
-    model_name = models.CharField(max_length=63)
+    model_name = models.CharField(max_length=63, blank=True, default="")
+    host_name = models.CharField(max_length=63, blank=True, default="")
     verb = models.CharField(max_length=16)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="orders")
     by_name = models.CharField(max_length=150)
@@ -87,4 +93,4 @@ class Order(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.model_name} by {self.by_name}"
+        return f"{self.verb} {self.model_name or self.host_name} by {self.by_name}"

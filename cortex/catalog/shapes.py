@@ -42,9 +42,12 @@ def near(source: Source) -> Shape | None:
 
 
 def size_of_file(path: str) -> int:
-    """Bytes of a file below the models folder. Raises UnreadableModel."""
+    """Bytes of a file below the models folder, or of the weights in a folder there. Raises UnreadableModel."""
+    target = settings.ENV.cortex_models / path
     try:
-        return (settings.ENV.cortex_models / path).stat().st_size
+        if target.is_dir():
+            return sum(each.stat().st_size for each in target.glob("*.safetensors"))
+        return target.stat().st_size
     except OSError as error:
         raise UnreadableModel(path, f"it cannot be read ({error.strerror}).", "Correct its path.") from error
 

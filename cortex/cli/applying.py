@@ -44,12 +44,20 @@ def define(
     users: Annotated[int | None, typer.Option(help="Users at the same time.")] = None,
     gpus: Annotated[int | None, typer.Option(help="GPUs a replica takes; 0 is CPU only.")] = None,
     replicas: Annotated[int, typer.Option(help="How many side by side.")] = 1,
+    card: Annotated[list[str] | None, typer.Option(help="UUID of a GPU it may use, and no other; repeat.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="A host it may run on, and no other; repeat.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="What its host must be labelled, KEY=VALUE; repeat.")] = None,
+    spread: Annotated[bool, typer.Option("--spread", help="Take the emptiest GPUs.")] = False,
 ) -> None:
     """Define a new model from flags; `apply -f` takes everything else."""
     definition = {
         "name": name, "engine": engine, "options": dict(_option(text) for text in option or []),
         "source": {"path": path, "repository": repository, "revision": revision},
         "context": context, "users": users, "gpus": gpus, "replicas": replicas,
+        "placement": {
+            "cards": card or [], "hosts": host or [], "labels": dict(map(documents.label, label or [])),
+            "spread": spread,
+        },
     }  # fmt: skip
     ctx.obj.post("models", definition)
     output.say(f"{name} is defined. Start it: cortex start {name} --wait")

@@ -27,6 +27,14 @@ def read(file: str) -> list[Definition]:
     return definitions
 
 
+def label(text: str) -> tuple[str, str]:
+    """KEY=VALUE as both. Raises Failure."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise Failure(f"{text!r} is no label.", "It has no '='.", "Write KEY=VALUE.", Exit.USAGE)
+    return key, value
+
+
 def _items(document: Any) -> list[Any]:
     if document is None:
         return []

@@ -61,6 +61,8 @@ def _show(found: Any) -> None:
         "Verdict": Text(f"{MARKS[verdict]} {WORDS[verdict]}", style=COLOURS[verdict]),
         "Reason": found["reason"],
         "Next": found["remedy"],
+        "Goes to": found["goes_to"],
+        "In the way": ", ".join(found["in_the_way"]),
         "Longest": _tokens(found["longest_context"]),
         "Most users": found["most_users"],
         "Cache holds": _tokens(found["yields"] and found["yields"]["tokens"]),

@@ -1,13 +1,12 @@
 """Models: see them, order them about."""
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from cortex.cli import output, waiting
-from cortex.cli.failures import Exit, Failure
+from cortex.cli.failures import Exit
 from cortex.cli.output import Format, Output
 from cortex.cli.rest import Rest, model_path
 
@@ -34,7 +33,7 @@ def ls(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
 def ps(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
     """List what runs: every replica that is wanted or still there."""
     items = [
-        {"name": f"{model['name']}/{replica['slot']}", **replica}
+        {"name": f"{model['name']}/{_slot(replica)}", **replica}
         for model in ctx.obj.every("models")
         for replica in model["status"]["replicas"]
         if replica["wanted"] or replica["observed"] != "absent"
@@ -89,7 +88,7 @@ def rm(
     for name in names:
         ctx.obj.get(model_path(name))
     if not yes:
-        _confirm(names)
+        output.confirm(f"Remove {', '.join(names)}?")
     _order(ctx.obj, names, lambda rest, name: rest.delete(model_path(name)), wait, timeout)
 
 
@@ -134,13 +133,6 @@ def _order(rest: Rest, names: list[str], verb: Callable[[Rest, str], Any], wait:
             output.say(f"{operation['model']}: {operation['verb']} is under way. Watch: cortex ps")
 
 
-def _confirm(names: list[str]) -> None:
-    if not sys.stdin.isatty():
-        raise Failure("Nobody is here to confirm.", "stdin is no terminal.", "Say it with --yes.", Exit.USAGE)
-    if not typer.confirm(f"Remove {', '.join(names)}?", err=True):
-        raise Failure("Nothing was removed.", code=Exit.FAILED)
-
-
 def _show(model: Any) -> None:
     spec, status = model["spec"], model["status"]
     source = spec["source"]
@@ -157,17 +149,31 @@ def _show(model: Any) -> None:
         "Users": spec["users"],
         "GPUs": spec["gpus"],
         "Replicas": spec["replicas"],
+        "Placement": _placement(spec["placement"]),
         "Turn": model["turn"],
     })  # fmt: skip
     for replica in status["replicas"]:
         _show_replica(replica)
 
 
+def _slot(replica: Any) -> str:
+    """Its place; while a definition changes, two have it."""
+    return f"{replica['slot']} (new)" if replica.get("replaces") else str(replica["slot"])
+
+
+def _placement(wish: Any) -> str:
+    """Where it may run, in one line; empty where that does not matter."""
+    labels = [f"{key}={value}" for key, value in wish["labels"].items()]
+    lists = {"GPUs": wish["cards"], "hosts": wish["hosts"], "hosts labelled": labels}
+    words = [f"{what} {', '.join(names)}" for what, names in lists.items() if names]
+    return "; ".join([*words, *(["spread"] if wish["spread"] else [])])
+
+
 def _show_replica(replica: Any) -> None:
     attempt = replica["attempt"] or {}
     typer.echo()
     output.facts({
-        f"Replica {replica['slot']}": output.phase(replica["phase"]),
+        f"Replica {_slot(replica)}": output.phase(replica["phase"]),
         "Host": replica["host"],
         "Reason": replica["reason"],
         "Next": replica["remedy"],

@@ -28,6 +28,17 @@ class Step(StrEnum):
     KILL = "kill"
     RESTART = "restart"
     REMOVE = "remove"
+    REPLACE = "replace"
+    RETIRE = "retire"
+    RECALL = "recall"
+
+
+class Successor(StrEnum):
+    """How far the replica that is to take this one's place has come."""
+
+    NONE = "none"
+    COMING = "coming"
+    SERVING = "serving"
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,14 @@ class Facts:
 
     `wanted`: people want it running. `held`: not before a time (backoff), or given up until people change
     something. `stale`: what runs is not what people want now. `overdue`: its deadline or grace has passed.
+    `successor`: the replica of what people want now, made beside one that serves the earlier definition.
     """
 
     wanted: bool
     held: bool = False
     stale: bool = False
     overdue: bool = False
+    successor: Successor = Successor.NONE
 
 
 def next_step(observed: Observed, facts: Facts) -> Step:
@@ -63,19 +76,31 @@ def next_step(observed: Observed, facts: Facts) -> Step:
 def _when_absent(facts: Facts) -> Step:
     if not facts.wanted:
         return Step.NOTHING
+    if facts.successor is not Successor.NONE:
+        return Step.RETIRE
     return Step.WAIT if facts.held else Step.START
 
 
 def _when_alive(observed: Observed, facts: Facts) -> Step:
     if facts.stale:
-        return Step.DRAIN if observed is Observed.READY else Step.STOP
+        return _when_stale(facts.successor) if observed is Observed.READY else Step.STOP
     match observed:
         case Observed.READY:
-            return Step.NOTHING
+            return Step.NOTHING if facts.successor is Successor.NONE else Step.RECALL
         case Observed.UNRESPONSIVE:
             return Step.RESTART
         case _:
             return Step.STOP if facts.overdue else Step.WAIT
+
+
+def _when_stale(successor: Successor) -> Step:
+    """The earlier definition serves until the new one does."""
+    match successor:
+        case Successor.SERVING:
+            return Step.RETIRE
+        case Successor.COMING:
+            return Step.WAIT
+    return Step.REPLACE
 
 
 class Phase(StrEnum):

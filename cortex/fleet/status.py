@@ -33,14 +33,15 @@ class Status:
 def status(model: Model, replicas: list[Replica]) -> Status:
     """The worst replica speaks for the model, unless others serve: then it serves, and says what is missing."""
     wanted = model.replicas if model.desired == Desired.RUNNING and not model.removed_at else 0
-    ready = sum(replica.phase is Phase.SERVING for replica in replicas)
+    ready = min(wanted, sum(replica.phase is Phase.SERVING for replica in replicas))
     worst = min(replicas, key=lambda replica: WORST_FIRST.index(replica.phase), default=None)
     if worst is None:
         queued = "Waits for the loop to take it up." if wanted else "Stopped."
         return Status(Phase.QUEUED if wanted else Phase.STOPPED, queued, 0, wanted, settled=not wanted)
     settled = ready == wanted and all(r.phase in (Phase.SERVING, Phase.STOPPED) for r in replicas)
     if ready and worst.phase is not Phase.SERVING and wanted:
-        reason = f"{ready} of {wanted} serve; replica {worst.slot}: {_why(worst)}"
+        who = "the one to replace it" if worst.replaces_id else "replica"
+        reason = f"{ready} of {wanted} serve; {who} {worst.slot}: {_why(worst)}"
         return Status(Phase.SERVING, reason, ready, wanted, settled)
     return Status(
         worst.phase, _why(worst), ready, wanted, settled, gave_up=worst.phase is Phase.FAILING and worst.gave_up
@@ -48,7 +49,9 @@ def status(model: Model, replicas: list[Replica]) -> Status:
 
 
 def _why(replica: Replica) -> str:
-    """Its reason, and what comes next when it fails."""
+    """Its reason, and what comes next when it fails or drains."""
+    if replica.phase is Phase.DRAINING and replica.observed == Observed.READY:
+        return "It answers what it was asked, and then stops" + (", to start anew." if replica.wanted else ".")
     if replica.phase is not Phase.FAILING:
         return replica.reason
     if replica.gave_up:

@@ -12,6 +12,7 @@ from engines.contract import Diagnosis
 
 FIRST_LINES = 30
 LAST_LINES = 100
+KILLED = 137
 OVERTAKEN = "Overtaken by a newer order."
 
 
@@ -49,7 +50,10 @@ def _next(replica: Replica, image: str) -> Attempt:
 def end(
     attempt: Attempt, replica: Replica, reason: str, *, remedy: str = "", failed: bool, permanent: bool = False
 ) -> None:
-    """Close it, once; a failure counts towards the replica's backoff in the same transaction."""
+    """Close it, once, and its launch with it; a failure counts towards the replica's backoff in the same transaction.
+
+    A launch that outlived its attempt would keep the card from a neighbour that in turn keeps it from the next one.
+    """
     with transaction.atomic():
         fresh = Replica.objects.select_for_update(no_key=True).get(id=replica.id)
         if not Attempt.objects.filter(id=attempt.id, ended_at=None).exists():
@@ -57,6 +61,7 @@ def end(
         attempt.ended_at = clock.now()
         attempt.reason, attempt.remedy = reason, remedy
         attempt.save(update_fields=["ended_at", "reason", "remedy", "exit_code", "oom_killed", "first_log", "last_log"])
+        replica.seats.update(launching=False)
         if failed:
             fresh.count_failure(served=attempt.ready_at is not None, permanent=permanent)
     replica.failures, replica.retry_at, replica.gave_up = fresh.failures, fresh.retry_at, fresh.gave_up
@@ -91,13 +96,21 @@ def explain(engine_name: str, container: Container, last: list[str]) -> Diagnosi
         return Diagnosis(cause=f"It could not be started: {container.error}", remedy="", permanent=False, line="")
     if container.oom_killed:
         remedy = "Give the host more memory, or the model less context, or smaller weights."
-        return Diagnosis(cause="The host ran out of memory and killed it.", remedy=remedy, permanent=False, line="")
-    if container.exit_code == 137:
+        return Diagnosis(cause=_who_ran_out(container), remedy=remedy, permanent=False, line="")
+    if container.exit_code == KILLED:
         cause = "Something outside Cortex killed it (exit status 137)."
         return Diagnosis(cause=cause, remedy="", permanent=False, line="")
     cause = f"The engine ended by itself with exit status {container.exit_code}."
     line = next((text for text in reversed(last) if text.strip()), "")
     return Diagnosis(cause=cause, remedy="Its log tells more.", permanent=False, line=line)
+
+
+def _who_ran_out(container: Container) -> str:
+    """The flag tells of any process in the container: only with 137 was it the engine itself."""
+    if container.exit_code == KILLED:
+        return "The host ran out of memory and killed it."
+    child = "The host ran out of memory and killed one of its processes"
+    return f"{child}; the engine then ended with exit status {container.exit_code}."
 
 
 def keep_words(attempt: Attempt, runtime: Runtime, container: Container) -> list[str]:

@@ -1,5 +1,6 @@
 """When waiting has been long enough: by the bytes to load, and by evidence that something still happens."""
 
+import json
 from datetime import timedelta
 
 from django.db.models import Sum
@@ -9,13 +10,13 @@ from cortex.fleet.models import Attempt
 from cortex.fleet.states import Observed
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work
-from cortex.runtime.contract import Container, RuntimeFault
+from cortex.runtime.contract import Container, Effort, Runtime, RuntimeFault
 
 STOP_ALLOWANCE = timedelta(seconds=5)
 STALLED_AFTER = timedelta(seconds=60)
 FETCH_STALLED_AFTER = timedelta(minutes=10)
 PATIENCE = 10
-MEMORY_STEP = 256 << 20
+LEAST = (1, 1 << 20, 16 << 20, 64 << 20)  # of what _evidence tells, in its order: less is a pulse, not progress
 ASKED_FOR_STOP = 15.0
 
 
@@ -46,26 +47,43 @@ def _is_late(work: Work, attempt: Attempt, container: Container) -> bool:
 
 
 def _goes_on(work: Work, attempt: Attempt, container: Container) -> bool:
-    """Whether its log or its memory changed lately: then it is slow, not stuck."""
-    used = work.replica.seats.aggregate(used=Sum("gpu__used"))["used"] or 0
-    evidence = f"{_last_stamp(work, container)} {used // MEMORY_STEP}"
-    if evidence != attempt.progress:
-        attempt.progress, attempt.progress_at = evidence, clock.now()
+    """Whether it printed, read or took more memory lately: then it is slow, not stuck."""
+    found = _evidence(work, container)
+    if _is_progress(attempt.progress, found):
+        attempt.progress, attempt.progress_at = json.dumps(found), clock.now()
         attempt.save(update_fields=["progress", "progress_at"])
     return attempt.progress_at is not None and clock.now() - attempt.progress_at < STALLED_AFTER
 
 
-def _last_stamp(work: Work, container: Container) -> int:
+def _evidence(work: Work, container: Container) -> list[int]:
+    """What can only be seen to grow: the last line's stamp; bytes read, of memory, of its cards' memory."""
     try:
-        with work.runtime.logs(container.id, tail=1) as lines:
-            last = next(lines, None)
+        last, effort = last_stamp(work.runtime, container), work.runtime.effort(container.id)
     except RuntimeFault:
-        last = None
+        last, effort = 0, Effort()
+    used = work.replica.seats.aggregate(used=Sum("gpu__used"))["used"] or 0
+    return [last, effort.read, effort.memory, used]
+
+
+def last_stamp(runtime: Runtime, container: Container) -> int:
+    """The stamp of the last line that it printed, 0 before the first. Raises RuntimeFault."""
+    with runtime.logs(container.id, tail=1) as lines:
+        last = next(lines, None)
     return last.stamp if last else 0
+
+
+def _is_progress(before: str, found: list[int]) -> bool:
+    """Whether enough of something came since what was kept as the last progress."""
+    if not before:
+        return True
+    return any(now - kept >= least for now, kept, least in zip(found, json.loads(before), LEAST, strict=True))
 
 
 def why_late(work: Work) -> str:
     """In words, for people: how long it was given, and what it showed."""
     allowed = work.spec.start_deadline if work.spec else 0.0
-    stalled = f"for {STALLED_AFTER.total_seconds():.0f} s neither its log nor its memory changed"
-    return f"It did not become ready within {allowed:.0f} s, and {stalled}."
+    since = work.attempt.progress_at if work.attempt else None
+    if since is None or clock.now() - since < STALLED_AFTER:
+        return f"It did not become ready within {PATIENCE * allowed:.0f} s, {PATIENCE} times what its size explains."
+    still = f"for {STALLED_AFTER.total_seconds():.0f} s it printed nothing, read nothing and took no more memory"
+    return f"It did not become ready within {allowed:.0f} s, and {still}."

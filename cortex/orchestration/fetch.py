@@ -21,6 +21,8 @@ from cortex.runtime.contract import PullProgress, RuntimeFault
 
 log = logging.getLogger(__name__)
 
+NOTED_EVERY = 1.0
+
 
 class Cancelled(Exception):
     """Nobody wants it any more."""
@@ -77,7 +79,7 @@ class _Note:
     def __call__(self, progress: PullProgress) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + 1
+        self._next = time.monotonic() + NOTED_EVERY
         open_still = Attempt.objects.filter(id=self._attempt.id, ended_at=None)
         if (progress.done, progress.total) != self._last:
             self._last, self._at = (progress.done, progress.total), clock.now()

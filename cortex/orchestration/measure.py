@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 
 from cortex.calculator.calibration import Measured, read_log
 from cortex.fleet import clock
@@ -24,7 +24,8 @@ def measure(here: Here) -> None:
 
 def _due(here: Here) -> QuerySet[Attempt]:
     ready = Attempt.objects.filter(replica__host=here.host, ended_at=None, measurement=None).exclude(ready_at=None)
-    return ready.filter(replica__turn=F("confirmed_turn")).select_related("replica__model")
+    seated = Exists(Seat.objects.filter(replica=OuterRef("replica")))
+    return ready.filter(seated, replica__turn=F("confirmed_turn")).select_related("replica__model")
 
 
 def _is_sampled(gpu: Gpu, attempt: Attempt) -> bool:

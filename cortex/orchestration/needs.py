@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from django.conf import settings
 from django.db.models import Count, QuerySet
 
+from cortex import placement
 from cortex.calculator.calibration import Measured
 from cortex.catalog import estimates
 from cortex.catalog.definition import Definition, Refusal, confirm, describe
@@ -21,15 +22,32 @@ def asked(model: Model, host: Host | None, size: int) -> Asked:
 
     Only what is on this machine is read, so that it may be called inside a transaction.
     """
-    gpus = Gpu.objects.filter(missing=False)
+    definition = describe(model)
+    gpus = usable(definition)
     gpus = gpus.filter(host=host) if host else gpus
     counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
     try:
-        definition = confirm(model)
+        confirm(model)
         names = set(gpus.values_list("name", flat=True))
         return estimates.ask(definition, max(counts, default=0), past(definition, names), estimates.read_near)
     except (estimates.Unknown, Refusal) as why:
-        return estimates.ask_blindly(describe(model), size, str(why))
+        return estimates.ask_blindly(definition, size, str(why))
+
+
+def usable(definition: Definition) -> QuerySet[Gpu]:
+    """The cards that it may go to, by its wishes."""
+    wanted = definition.placement
+    gpus = Gpu.objects.filter(missing=False, host__labels__contains=wanted.labels)
+    gpus = gpus.filter(uuid__in=wanted.cards) if wanted.cards else gpus
+    return gpus.filter(host__name__in=wanted.hosts) if wanted.hosts else gpus
+
+
+def met(replica: Replica, cards: Iterable[str]) -> bool:
+    """Whether a replica on these cards of its host is where its model may be."""
+    wish, host = estimates.wishes(describe(replica.model)), replica.host
+    if host is None or (wish.pinned and not wish.pinned.issuperset(cards)):
+        return False
+    return placement.misfit(wish, host.name, host.labels) is None
 
 
 def told(replica: Replica, size: int, gpus: int) -> dict[str, object]:

@@ -8,7 +8,7 @@ from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration.work import is_of
 from cortex.runtime.contract import Container, Health, Label, Runtime, RuntimeFault, State
-from engines.contract import ContainerSpec
+from engines.contract import Probe
 
 MISSES_ALLOWED = 3
 MISSES_APART = timedelta(seconds=1)
@@ -55,7 +55,7 @@ def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) 
     """Probe a running container whose attempt we know."""
     if container is None or container.state is not State.RUNNING or attempt is None or not attempt.spec:
         return None
-    return runtime.probe(container, ContainerSpec.model_validate(attempt.spec).probe)
+    return runtime.probe(container, Probe.model_validate(attempt.spec["probe"]))
 
 
 def judge(replica: Replica, attempt: Attempt | None, container: Container | None, health: Health | None) -> Seen:
@@ -88,9 +88,12 @@ def _claimed(replica: Replica, attempt: Attempt, container: Container, health: H
         case State.CREATED:
             return _never_started(replica, attempt, container)
     if attempt.ending:
-        return Seen(Observed.STOPPING, attempt.ending, container)
+        known = replica.observed == Observed.STOPPING
+        return Seen(Observed.STOPPING, replica.reason if known else attempt.ending, container)
     if container.state is State.PAUSED:
         return Seen(Observed.UNRESPONSIVE, "Somebody paused its container.", container)
+    if container.altered:
+        return Seen(Observed.UNRESPONSIVE, f"Somebody changed its container: {container.altered}.", container)
     return _running(replica, attempt, container, health)
 
 

@@ -1,9 +1,10 @@
 """One replica to what people want: observe, decide by the table, do one thing, look again."""
 
 import logging
+from collections.abc import Callable
 from uuid import UUID
 
-from django.db.models import F, Q
+from django.db.models import F
 from pydantic import ValidationError
 
 from cortex.calculator.unreadable import UnreadableModel
@@ -11,13 +12,14 @@ from cortex.catalog.definition import Refusal
 from cortex.fleet import clock
 from cortex.fleet.models import FORGIVEN_AFTER, Attempt, Overtaken, Replica
 from cortex.fleet.states import Facts, Observed, Step, next_step
-from cortex.orchestration import attempts, plan, seats
+from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.deadlines import is_overdue
 from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.observe import Seen, is_new_miss, look
+from cortex.orchestration.replacing import recall, replace, retire, successor
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle
+from cortex.orchestration.settle import settle, surplus
 from cortex.orchestration.starting import absolve_host, start
 from cortex.orchestration.stopping import clear, drain, kill, remove, stop, stop_on
 from cortex.orchestration.work import Work
@@ -27,6 +29,17 @@ log = logging.getLogger(__name__)
 
 STEPS_AT_ONCE = 12
 ROUNDS = 3
+ACTS: dict[Step, Callable[[Work, Seen], bool]] = {
+    Step.START: start,
+    Step.REPLACE: replace,
+    Step.RETIRE: retire,
+    Step.RECALL: recall,
+    Step.DRAIN: drain,
+    Step.STOP: stop,
+    Step.RESTART: stop,
+    Step.KILL: kill,
+    Step.REMOVE: remove,
+}
 
 
 def reconcile(replica_id: UUID, here: Here) -> None:
@@ -43,10 +56,8 @@ def reconcile(replica_id: UUID, here: Here) -> None:
 
 def _settle_surplus(replica_id: UUID) -> None:
     """A row nobody wants goes as soon as nothing of it is left."""
-    surplus = Q(model__removed_at__isnull=False) | Q(slot__gte=F("model__replicas"))
-    for model in Replica.objects.filter(surplus, id=replica_id, observed=Observed.ABSENT).values_list(
-        "model", flat=True
-    ):
+    gone = Replica.objects.filter(surplus(), id=replica_id, observed=Observed.ABSENT)
+    for model in gone.values_list("model", flat=True):
         settle(model)
 
 
@@ -98,21 +109,17 @@ class Pass:
     def _facts(self, seen: Seen) -> Facts:
         replica = self.replica
         held = replica.gave_up or (replica.retry_at is not None and replica.retry_at > clock.now())
-        return Facts(wanted=replica.wanted, held=held, stale=self._is_stale(seen), overdue=is_overdue(self.work, seen))
+        return Facts(
+            wanted=replica.wanted,
+            held=held,
+            stale=self._is_stale(seen),
+            overdue=is_overdue(self.work, seen),
+            successor=successor(replica),
+        )
 
     def _do(self, step: Step, seen: Seen) -> bool:
-        match step:
-            case Step.START:
-                return start(self.work, seen)
-            case Step.DRAIN:
-                return drain(self.work, seen)
-            case Step.STOP | Step.RESTART:
-                return stop(self.work, seen)
-            case Step.KILL:
-                return kill(self.work, seen)
-            case Step.REMOVE:
-                return remove(self.work, seen)
-        return self._wait(seen)
+        act = ACTS.get(step)
+        return act(self.work, seen) if act else self._wait(seen)
 
     def _wait(self, seen: Seen) -> bool:
         match seen.observed:
@@ -120,7 +127,7 @@ class Pass:
                 return stop_on(self.work, seen)
             case Observed.READY:
                 self.replica.end_drain()
-            case Observed.ABSENT if seen.container is None and self.replica.seats.exists():
+            case Observed.ABSENT if seen.container is None and seats.holds_any(self.replica):
                 with effect("free seats"):
                     seats.free(self.replica)
         return False
@@ -170,7 +177,7 @@ class Pass:
 
     def _is_other(self, attempt: Attempt) -> bool:
         held = tuple(self.replica.seats.order_by("gpu__index").values_list("gpu_id", flat=True))
-        if self.replica.model.gpus not in (None, len(held)):
+        if self.replica.model.gpus not in (None, len(held)) or not needs.met(self.replica, held):
             return True
         try:
             found = plan.locate(self.replica)

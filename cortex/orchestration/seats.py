@@ -1,22 +1,30 @@
-"""Memory promised on cards: taken before a start, under a lock and a constraint; freed when its container is gone."""
+"""Memory promised on cards and of hosts: taken before a start, under locks; freed when its container is gone."""
 
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from cortex import placement
 from cortex.catalog.models import Model
-from cortex.fleet.models import Gpu, Host, Replica, Seat
+from cortex.fleet import clock
+from cortex.fleet.models import Gpu, Host, Overtaken, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration import needs
 
+SEEN_WITHIN = timedelta(seconds=60)
+STUCK_AFTER = timedelta(minutes=2)
 NOT_YET = (Observed.ABSENT, Observed.FETCHING)
 
 
 class NoSeat(Exception):
-    """No room on this host's cards, with the reasons."""
+    """No room on this host's cards, with the reasons. What it held there before was given back."""
+
+    def __init__(self, why: placement.NoRoom) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class Busy(Exception):
@@ -43,16 +51,24 @@ def cards(of: Iterable[Gpu], apart_from: Model | None = None) -> list[placement.
         else:
             held[seat.gpu_id][str(seat.replica)] = seat.bytes
         alive[seat.gpu_id] += 0 if seat.replica.observed in NOT_YET else seat.bytes
-    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid], back[gpu.uuid]) for gpu in gpus]
+    stuck = set(_stuck(gpus))
+    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid], back[gpu.uuid], gpu.uuid in stuck) for gpu in gpus]
 
 
-def _card(gpu: Gpu, held: dict[str, int], alive: int, back: int) -> placement.Card:
+def _stuck(gpus: list[Gpu]) -> QuerySet[Seat, str]:
+    """Cards where something is that does not end: nobody knows what it does to them."""
+    late = clock.now() - STUCK_AFTER
+    ending = Seat.objects.filter(gpu__in=gpus, replica__observed=Observed.STOPPING, replica__observed_at__lt=late)
+    return ending.values_list("gpu_id", flat=True)
+
+
+def _card(gpu: Gpu, held: dict[str, int], alive: int, back: int, stuck: bool) -> placement.Card:
     foreign = max(0, gpu.used - alive)
     return placement.Card(
         uuid=gpu.uuid,
         name=gpu.name,
         total=gpu.total,
-        free=max(0, gpu.total - (gpu.reserved - back) - foreign),
+        free=0 if stuck else max(0, gpu.total - (gpu.reserved - back) - foreign),
         missing=gpu.missing,
         foreign=foreign,
         pids=tuple(gpu.pids),
@@ -61,26 +77,29 @@ def _card(gpu: Gpu, held: dict[str, int], alive: int, back: int) -> placement.Ca
 
 
 def take(replica: Replica, size: int) -> tuple[str, ...]:
-    """Reserve memory on this host's cards, once, in one transaction; the cards' UUIDs. Raises NoSeat."""
+    """Reserve memory on this host and its cards, once, in one transaction; the cards' UUIDs. Raises NoSeat."""
     wish = need(replica, size)
     with transaction.atomic():
-        gpus = _locked(replica)
+        host = _locked(replica)
         held = list(replica.seats.select_related("gpu").order_by("gpu__index"))
-        if held and _still_right(held, wish):
+        misfit = placement.misfit(wish, host.name, host.labels)
+        if held and misfit is None and _still_right(held, wish) and replica.memory == wish.host_bytes:
             return tuple(seat.gpu_id for seat in held)
-        _give_back(held)
-        in_order = sorted(_locked(replica) if held else gpus, key=lambda gpu: gpu.index)
-        answer = placement.place(wish, cards(in_order))
-        if isinstance(answer, placement.NoRoom):
-            raise NoSeat(str(answer))
-        for uuid, share in answer.by_card.items():
-            Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
-            Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
-        return tuple(gpu.uuid for gpu in sorted(gpus, key=lambda gpu: gpu.index) if gpu.uuid in answer.by_card)
+        _give_back(replica)
+        answer = placement.on_host(wish, hosts([host], {})[0])
+        if isinstance(answer, placement.Seats):
+            for uuid, share in answer.by_card.items():
+                Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
+                Seat.objects.create(replica=replica, gpu_id=uuid, bytes=share)
+            _promise(replica, wish.of_host(answer))
+            return tuple(gpu.uuid for gpu in host.gpus.order_by("index") if gpu.uuid in answer.by_card)
+    raise NoSeat(answer)
 
 
 def _still_right(held: list[Seat], wish: placement.Need) -> bool:
     if any(seat.gpu.missing for seat in held) or wish.gpus not in (None, len(held)):
+        return False
+    if wish.pinned and not wish.pinned.issuperset(seat.gpu_id for seat in held):
         return False
     count = len(held)
     if wish.shares and count not in wish.shares:
@@ -95,10 +114,10 @@ def launch(replica: Replica) -> None:
     """Mark it as the one that starts on its cards. Raises Busy while another does.
 
     Engines size themselves by what they see free, so the next waits until the first has its memory, and
-    until a sample shows it.
+    until a sample shows it, or samples fail to come.
     """
     with transaction.atomic():
-        uuids = {gpu.uuid for gpu in _locked(replica)}
+        uuids = set(_locked(replica).gpus.values_list("uuid", flat=True))
         mine = set(replica.seats.values_list("gpu_id", flat=True)) & uuids
         if not mine:
             return
@@ -112,8 +131,9 @@ def launch(replica: Replica) -> None:
 def _is_starting(seat: Seat) -> bool:
     attempt = seat.replica.attempts.filter(ended_at=None).first()
     if attempt is None or attempt.ready_at is None:
-        return attempt is not None or seat.replica.observed == Observed.ABSENT
-    return seat.gpu.seen_at is not None and seat.gpu.seen_at < attempt.ready_at
+        return attempt is not None
+    unseen = seat.gpu.seen_at is not None and seat.gpu.seen_at < attempt.ready_at
+    return unseen and clock.now() - attempt.ready_at < SEEN_WITHIN
 
 
 def free(replica: Replica) -> None:
@@ -122,30 +142,54 @@ def free(replica: Replica) -> None:
         seen = Replica.objects.filter(id=replica.id, turn=replica.turn, observed=Observed.ABSENT)
         if not seen.select_for_update(no_key=True).exists():
             return
-        list(Gpu.objects.select_for_update().filter(seats__replica=replica).order_by("uuid"))
-        _give_back(replica.seats.all())
+        _locked(replica)
+        _give_back(replica)
 
 
-def _give_back(seats: Iterable[Seat]) -> None:
-    for seat in seats:
+def _give_back(replica: Replica) -> None:
+    """All that it holds. Its host and cards are locked."""
+    for seat in replica.seats.all():
         if Seat.objects.filter(id=seat.id).delete()[0]:
             Gpu.objects.filter(uuid=seat.gpu_id).update(reserved=F("reserved") - seat.bytes)
+    _promise(replica, 0)
 
 
-def _locked(replica: Replica) -> list[Gpu]:
-    return list(Gpu.objects.select_for_update().filter(host=replica.host).order_by("uuid"))
+def _promise(replica: Replica, memory: int) -> None:
+    """So many bytes of its host's own memory, whatever it held before."""
+    before = Replica.objects.values_list("memory", flat=True).get(id=replica.id)
+    if memory != before:
+        Replica.objects.filter(id=replica.id).update(memory=memory)
+        Host.objects.filter(replicas=replica).update(reserved=F("reserved") + memory - before)
+    replica.memory = memory
+
+
+def holds_any(replica: Replica) -> bool:
+    """Whether memory anywhere is promised to it."""
+    return bool(replica.memory) or replica.seats.exists()
+
+
+def _locked(replica: Replica) -> Host:
+    """Its host, which stays as it is with its cards until the transaction ends. Raises Overtaken."""
+    host = Host.objects.select_for_update(no_key=True, of=("self",)).filter(replicas=replica).first()
+    if host is None:
+        raise Overtaken(f"{replica} has no host any more.")
+    list(Gpu.objects.select_for_update().filter(host=host).order_by("uuid"))
+    return host
 
 
 def hosts(of: Iterable[Host], faults: dict[int, str], apart_from: Model | None = None) -> list[placement.Host]:
     """Hosts as placement sees them; `faults` says by id why nothing may go to one."""
-    return [
-        placement.Host(
-            name=host.name,
-            cards=cards(host.gpus.all(), apart_from),
-            fault=faults.get(host.id, ""),
-            memory=host.memory,
-            load=host.replicas.count(),
-            labels=host.labels,
-        )
-        for host in of
-    ]
+    return [_host(host, faults.get(host.id, ""), apart_from) for host in of]
+
+
+def _host(host: Host, fault: str, apart_from: Model | None) -> placement.Host:
+    there = list(host.replicas.select_related("model"))
+    return placement.Host(
+        name=host.name,
+        cards=cards(host.gpus.all(), apart_from),
+        fault=fault,
+        memory=host.memory,
+        load=len(there),
+        labels=host.labels,
+        held={str(replica): replica.memory for replica in there if replica.memory and replica.model != apart_from},
+    )

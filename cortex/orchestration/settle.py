@@ -1,5 +1,8 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
+from datetime import datetime
+from functools import partial
+
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet
 
@@ -10,27 +13,30 @@ from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import plan, seats
+from cortex.orchestration import needs, plan, seats
 from cortex.orchestration.effects import effect
+from cortex.telemetry import logs
 
 
-def unsettled() -> QuerySet[Model]:
+def unsettled(now: datetime | None = None) -> QuerySet[Model]:
     """Models whose rows do not match their definition, or whose replicas wait for a host."""
+    now = now or clock.now()
     rows = Model.objects.annotate(rows=Count("replica_set"))
-    waiting = Replica.objects.filter(_is_homeless() | _is_stranded(), model__desired=Desired.RUNNING)
+    waiting = Replica.objects.filter(_is_homeless(now) | _is_stranded(now), model__desired=Desired.RUNNING)
     mismatched = ~Q(rows=F("replicas"), removed_at=None)
     return rows.filter(mismatched | Q(id__in=waiting.values("model_id"))).order_by("id")
 
 
-def _is_homeless() -> Q:
-    due = Q(retry_at=None) | Q(retry_at__lte=clock.now())
+def _is_homeless(now: datetime) -> Q:
+    due = Q(retry_at=None) | Q(retry_at__lte=now)
     return Q(host=None) & due
 
 
-def _is_stranded() -> Q:
+def _is_stranded(now: datetime) -> Q:
     """On a host that can start nothing, with nothing of it there."""
-    silent = Q(host__seen_at=None) | Q(host__seen_at__lt=clock.now() - SILENT_AFTER)
-    return Q(observed=Observed.ABSENT, seats=None) & (silent | Q(host__cordoned=True) | ~Q(host__condition=""))
+    silent = Q(host__seen_at=None) | Q(host__seen_at__lt=now - SILENT_AFTER)
+    unusable = silent | Q(host__cordoned=True) | ~Q(host__condition="")
+    return Q(observed=Observed.ABSENT, seats=None, memory=0) & unusable
 
 
 def settle(model_id: int) -> list[Replica]:
@@ -51,43 +57,56 @@ def settle(model_id: int) -> list[Replica]:
 
 def _rows(model: Model) -> list[Replica]:
     count = 0 if model.removed_at else model.replicas
-    have = set(model.replica_set.values_list("slot", flat=True))
+    have = set(model.replica_set.exclude(called_off=True).values_list("slot", flat=True))
     Replica.objects.bulk_create(Replica(model=model, slot=slot) for slot in range(count) if slot not in have)
     rows = Replica.objects.filter(model=model).select_for_update(of=("self",), no_key=True).order_by("slot")
     return list(rows.select_related("model", "host"))
 
 
 def _is_over(replica: Replica) -> bool:
-    """Remove the row of a slot nobody wants whose container was seen gone."""
-    surplus = replica.model.removed_at is not None or replica.slot >= replica.model.replicas
-    if not surplus or not _has_nothing(replica):
+    """Remove the row of a slot nobody wants whose container was seen gone, and what it printed."""
+    if not Replica.objects.filter(surplus(), id=replica.id).exists() or not _has_nothing(replica):
         return False
+    transaction.on_commit(partial(logs.drop, replica.id))
+    replica.call_off()  # it leaves its slot to the one that replaces it
     replica.delete()
     return True
 
 
+def surplus() -> Q:
+    """Rows that are to go as soon as nothing of them is left; of two in a stopped slot, the newer one."""
+    stopped = Q(model__desired=Desired.STOPPED, replaces__isnull=False)
+    return Q(called_off=True) | Q(model__removed_at__isnull=False) | Q(slot__gte=F("model__replicas")) | stopped
+
+
 def _has_nothing(replica: Replica) -> bool:
-    if replica.observed != Observed.ABSENT or replica.seats.exists():
+    if replica.observed != Observed.ABSENT or seats.holds_any(replica):
         return False
     return not replica.attempts.filter(ended_at=None).exists()
 
 
 def _may_move(replica: Replica) -> bool:
-    """Whether it has no host yet, or nothing on one that can start nothing."""
-    stranded = Replica.objects.filter(_is_stranded(), id=replica.id)
-    return replica.host is None or (stranded.exists() and _has_nothing(replica))
+    """Whether it has no host yet, or nothing on one that can start nothing or is not where it may be."""
+    if replica.host is None:
+        return True
+    stranded = Replica.objects.filter(_is_stranded(clock.now()), id=replica.id).exists()
+    return (stranded or not needs.met(replica, ())) and _has_nothing(replica)
 
 
 def _place(replica: Replica) -> None:
+    replica.host, why = choose_host(replica)
+    replica.save(update_fields=["host"])
+    if replica.host is None:
+        replica.observe(Observed.ABSENT, f"Waits for room. {why}")
+
+
+def choose_host(replica: Replica) -> tuple[Host | None, str]:
+    """Where there is room for it now, or why there is none."""
     hosts = list(Host.objects.all())
     answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts)))
-    if isinstance(answer, placement.Choice):
-        replica.host = next(host for host in hosts if host.name == answer.host)
-        replica.save(update_fields=["host"])
-    else:
-        replica.host = None
-        replica.save(update_fields=["host"])
-        replica.observe(Observed.ABSENT, f"Waits for room. {answer}")
+    if isinstance(answer, placement.NoRoom):
+        return None, str(answer)
+    return next(host for host in hosts if host.name == answer.host), ""
 
 
 def _size(replica: Replica) -> int:

@@ -196,5 +196,5 @@ def _give_room_up(work: Work, why: seats.NoSeat) -> bool:
     work.end(f"There was no room. {why}", failed=False)
     work.wait(f"Waits for room. {why}", RETRY_ROOM)
     with effect("leave host"):
-        Replica.objects.filter(id=work.replica.id, turn=work.replica.turn, seats=None).update(host=None)
+        Replica.objects.filter(id=work.replica.id, turn=work.replica.turn, seats=None, memory=0).update(host=None)
     return False

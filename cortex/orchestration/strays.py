@@ -29,8 +29,8 @@ def look_over(here: Here, containers: list[Container]) -> None:
     for id in unclaimed.keys() - known.keys():
         _list(here.host, unclaimed[id])
     due = [stray for stray in known.values() if stray.confirmed or clock.now() - stray.first_seen_at > GRACE]
-    if len(unclaimed) > max(AT_ONCE, SHARE * len(containers)):
-        due = [stray for stray in due if stray.confirmed]
+    if not claims or len(unclaimed) > max(AT_ONCE, SHARE * len(containers)):
+        due = [stray for stray in due if stray.confirmed]  # an empty list may be a wrong one: it proves nothing
     for stray in due[:AT_ONCE]:
         _remove(here, stray, unclaimed[stray.container_id])
 

@@ -23,6 +23,7 @@ from cortex.runtime.contract import Container, Health, RuntimeFault
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
+UNREAD = ("first_log", "last_log", "estimated")
 Each = Callable[[Iterable[UUID], Here], None]
 Found = tuple[Replica, Container | None, Attempt | None]
 
@@ -80,7 +81,8 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
 
 
 def _unsettled(here: Here, replicas: list[Replica], containers: list[Container]) -> list[UUID]:
-    attempts = {a.replica_id: a for a in Attempt.objects.filter(replica__in=replicas, ended_at=None)}
+    running = Attempt.objects.filter(replica__host=here.host, ended_at=None).defer(*UNREAD)
+    attempts = {attempt.replica_id: attempt for attempt in running}
     by_replica = {replica_of(container): container for container in containers}
     found = [(replica, by_replica.get(replica.id), attempts.get(replica.id)) for replica in replicas]
 
@@ -90,11 +92,15 @@ def _unsettled(here: Here, replicas: list[Replica], containers: list[Container])
     with ThreadPoolExecutor(AT_ONCE, "probe") as pool:
         healths = list(pool.map(probe, found))
     now = clock.now()
+    replaced = Replica.objects.filter(replaces__host=here.host, called_off=False)
+    busy = set(replaced.values_list("replaces_id", flat=True))
     seated = set(Seat.objects.filter(replica__host=here.host).values_list("replica_id", flat=True))
     return [
         item[0].id
         for item, health in zip(found, healths, strict=True)
-        if not _is_settled(item, health, now) or (item[0].observed == Observed.ABSENT and item[0].id in seated)
+        if item[0].id in busy
+        or not _is_settled(item, health, now)
+        or (item[0].observed == Observed.ABSENT and (item[0].memory or item[0].id in seated))
     ]
 
 

@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cortex.runtime.contract import (
     Container,
     DiskFull,
+    Effort,
     Event,
     ImageMissing,
     ImageRefused,
@@ -33,6 +35,7 @@ STATES = {
 }
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read back, not bound
 LONGEST_LINE = 4096
+PROCESSORS = ("NanoCpus", "CpuQuota", "CpusetCpus", "CpuShares")
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 OLDEST_API, NEWEST_API = "1.40", "1.45"
@@ -73,7 +76,39 @@ def container(found: Json) -> Container:
         started_at=moment(life.get("StartedAt")),
         finished_at=moment(life.get("FinishedAt")),
         gpus=tuple(gpu for request in host.get("DeviceRequests") or () for gpu in request.get("DeviceIDs") or ()),
+        altered=_altered(found),
     )
+
+
+def _altered(found: Json) -> str:
+    """What is never so in a container of ours: `docker update` and `docker network connect` make it so."""
+    host, networks = found["HostConfig"], (found.get("NetworkSettings") or {}).get("Networks") or {}
+    changes = {
+        "it restarts by itself": (host.get("RestartPolicy") or {}).get("Name") not in (None, "", "no"),
+        "its processors are limited": any(host.get(name) for name in PROCESSORS),
+        f"it is in {len(networks)} networks": len(networks) > 1,
+    }
+    return ", ".join(what for what, is_so in changes.items() if is_so)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A container as inspected, and the run of it that was seen; None when it does not run."""
+
+    container: Container
+    run: tuple[str, ...] | None
+
+
+def run(state: str, names: Sequence[str], told: Json) -> tuple[str, ...] | None:
+    """What stays the same for as long as a container runs on, in a listing as in an inspection; None when it does not.
+
+    Each start joins its networks anew, under other endpoints.
+    """
+    networks = ((told.get("NetworkSettings") or {}).get("Networks") or {}).values()
+    endpoints = sorted(network.get("EndpointID") or "" for network in networks)
+    if state != "running" or not all(endpoints) or not endpoints:
+        return None
+    return (*sorted(name for name in names if name.count("/") == 1), *endpoints)
 
 
 def _address(found: Json) -> str | None:
@@ -114,6 +149,13 @@ def log_line(frame: bytes) -> LogLine | None:
         return LogLine(stamp=nanoseconds(stamp), text=clean(text.rstrip("\r\n").rpartition("\r")[2]))
     except ValueError:
         return None
+
+
+def effort(stats: Json) -> Effort:
+    """What /containers/{id}/stats tells, on either version of cgroups; both leave out what they do not count."""
+    moved = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    read = sum(int(entry["value"]) for entry in moved if str(entry["op"]).lower() == "read")
+    return Effort(read=read, memory=int((stats.get("memory_stats") or {}).get("usage") or 0))
 
 
 def event(line: bytes) -> Event | None:

@@ -48,6 +48,7 @@ class Container:
     ``address`` is host:port as published, read back from the runtime; None while not running.
     ``error`` is the runtime's own word on why a start failed: such a container stays CREATED.
     ``exit_code`` is None until it ended or failed to start. ``gpus`` are the UUIDs it was given.
+    ``altered`` says what somebody changed of it since it was made; empty when nothing.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Container:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     gpus: tuple[str, ...] = ()
+    altered: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,17 @@ class LogLine:
     @property
     def at(self) -> datetime:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.stamp // 1000)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a container did so far, in bytes: ``read`` from disks since its start, ``memory`` that it holds.
+
+    ``memory`` counts what the host keeps of the files it read. Each is 0 where the host does not count it.
+    """
+
+    read: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -247,6 +260,13 @@ class Runtime(ABC):
         """Lines in order, none doubled. Following ends when the container does.
 
         ``since`` is the stamp of the last line seen: only later lines come. Raises NotFound, Unreachable.
+        """
+
+    @abstractmethod
+    def effort(self, container_id: str) -> Effort:
+        """How much it reads and holds, asked now: evidence that a slow start goes on. Nothing while it does not run.
+
+        Raises NotFound, Unreachable.
         """
 
     @abstractmethod

@@ -21,6 +21,7 @@ from docker.utils import parse_repository_tag
 from cortex.runtime import answers, payload
 from cortex.runtime.contract import (
     Container,
+    Effort,
     Event,
     Health,
     HostFacts,
@@ -74,6 +75,7 @@ class DockerRuntime(Runtime):
         self._window = window
         self._version: str | None = None
         self._mine = threading.local()
+        self._known: dict[str, answers.Look] = {}
 
     def facts(self) -> HostFacts:
         with self._asking() as client:
@@ -83,8 +85,20 @@ class DockerRuntime(Runtime):
     def find(self) -> list[Container]:
         with self._asking() as client:
             rows = client.containers(all=True, filters={"label": self._own_label})
-            looked = [self._look(client, row["Id"]) for row in rows]
-        return [answers.container(found) for found in looked if found is not None]
+            looks = [self._remembered(row) or self._look_once(client, row["Id"]) for row in rows]
+        self._known = {look.container.id: look for look in looks if look and look.run}
+        return [look.container for look in looks if look]
+
+    def _remembered(self, row: Mapping[str, Any]) -> answers.Look | None:
+        """What inspecting it told, while the listing shows the same run of it."""
+        known = self._known.get(row["Id"])
+        return known if known and known.run == answers.run(row["State"], row["Names"], row) else None
+
+    def _look_once(self, client: APIClient, id: str) -> answers.Look | None:
+        told = self._look(client, id)
+        if told is None:
+            return None
+        return answers.Look(answers.container(told), answers.run(told["State"]["Status"], [told["Name"]], told))
 
     def inspect(self, name: str) -> Container | None:
         with self._asking() as client:
@@ -132,6 +146,12 @@ class DockerRuntime(Runtime):
             return self._open("GET", f"/containers/{container_id}/logs", params, patience)
 
         return LogStream(wire, since, follow)
+
+    def effort(self, container_id: str) -> Effort:
+        with self._touching(container_id) as client:
+            at_once = True if client.api_version != answers.OLDEST_API else None  # 1.40 takes a second to answer
+            told = client.stats(container_id, stream=False, one_shot=at_once)
+        return answers.effort(told)
 
     def events(self) -> Stream[Event]:
         filters = {"type": ["container"], "label": [self._own_label]}

@@ -13,6 +13,7 @@ from typing import TypeVar
 from cortex.runtime import payload
 from cortex.runtime.contract import (
     Container,
+    Effort,
     Event,
     Health,
     HostFacts,
@@ -30,11 +31,12 @@ from cortex.runtime.contract import (
     Stream,
     Unreachable,
 )
-from cortex.runtime.scene import KILLED, REMEMBERED_CALLS, TERMINATED, Call, ImaginaryContainer, Scene, Verb
+from cortex.runtime.scene import CHANGING, KILLED, TERMINATED, Call, ImaginaryContainer, Scene, Verb
 from cortex.runtime.world import World
 from engines.contract import ContainerSpec, Probe
 
 POLL = 0.05
+SLOWEST_POLL = 0.5
 WINDOW = 60.0
 PULL_STEPS = 10
 ALIVE = (State.RUNNING, State.PAUSED)
@@ -45,7 +47,10 @@ Batch = tuple[list[tuple[int, T]], bool]
 
 
 class _Poll(Stream[T]):
-    """Looks again and again. ``look`` takes the last number seen; answers what is newer, and whether all is over."""
+    """Looks again and again. ``look`` takes the last number seen; answers what is newer, and whether all is over.
+
+    What is quiet for long is looked at less often, but not what has a ``window``: events are waited for.
+    """
 
     def __init__(
         self, look: Callable[[int], Batch[T]], after: int, *, follow: bool, window: float | None = None
@@ -53,7 +58,9 @@ class _Poll(Stream[T]):
         self._look = look
         self._last = after
         self._follow = follow
+        self._slowest = SLOWEST_POLL if window is None else POLL
         self._until = None if window is None else time.monotonic() + window
+        self._pause = POLL
         self._closed = threading.Event()
         self._waiting: deque[tuple[int, T]] = deque()
 
@@ -65,8 +72,9 @@ class _Poll(Stream[T]):
             self._waiting.extend(fresh)
             if not fresh and (over or not self._follow):
                 raise StopIteration
+            self._pause = POLL if fresh else min(self._pause * 2, self._slowest)
             if not fresh:
-                self._closed.wait(POLL)
+                self._closed.wait(self._pause)
         self._last, item = self._waiting.popleft()
         return item
 
@@ -164,6 +172,15 @@ class FakeRuntime(Runtime):
         after = log[-kept - 1][0] if kept < len(log) else since or 0
         return _Poll(lambda last: self._lines(container_id, last), after, follow=follow)
 
+    def effort(self, container_id: str) -> Effort:
+        with self._called("effort", container_id) as scene:
+            found = self._own(scene, container_id)
+            if found.state not in ALIVE or found.started_at is None:
+                return Effort()
+            script, age = scene.script_of(found), (self._world.now() - found.started_at).total_seconds()
+        busy = min(age, script.load, age if script.stalls_after is None else script.stalls_after)
+        return Effort(read=int(busy * script.reads), memory=int(busy * script.grows))
+
     def events(self) -> Stream[Event]:
         with self._called("events") as scene:
             after = scene.count
@@ -184,25 +201,26 @@ class FakeRuntime(Runtime):
         self._world.add_image(image)
 
     def probe(self, container: Container, probe: Probe) -> Health:
-        with self._world.open() as scene:
-            self._record(scene, "probe", container.name)
-            scene.advance(self._world.now())
+        with self._world.look() as scene:
+            self._world.note(scene, Call(verb="probe", subject=container.name))
             found = scene.container(container.id)
             if scene.down or found is None or found.state is not State.RUNNING or found.started_at is None:
                 return Health.SILENT
             script, age = scene.script_of(found), self._world.now() - found.started_at
-        if script.silent_after is not None and age >= timedelta(seconds=script.silent_after):
+        quiet_after = [script.silent_after, script.mute_after if probe.body else None]
+        if any(after is not None and age >= timedelta(seconds=after) for after in quiet_after):
             return Health.SILENT
         return Health.READY if age >= timedelta(seconds=script.load) else Health.LOADING
 
     @contextmanager
     def _called(self, verb: Verb, subject: str = "") -> Iterator[Scene]:
         """The scene for one call, which may not be answered."""
-        with self._world.open() as scene:
-            self._record(scene, verb, subject)
+        with self._world.open() if verb in CHANGING else self._world.look(verb) as scene:
+            self._world.note(scene, Call(verb=verb, subject=subject))
             if scene.down:
                 raise Unreachable("The pretend container engine does not answer.", "Bring the world up.")
-            scene.advance(self._world.now())
+            if verb in CHANGING:
+                scene.advance(self._world.now())
             yield scene
             self._lose(scene, verb)
 
@@ -210,10 +228,6 @@ class FakeRuntime(Runtime):
         if verb in scene.lost:
             scene.lost.remove(verb)
             raise Unreachable(f"The answer to {verb} was lost.", "Look before acting.")
-
-    def _record(self, scene: Scene, verb: Verb, subject: str) -> None:
-        scene.calls.append(Call(verb=verb, subject=subject))
-        del scene.calls[:-REMEMBERED_CALLS]
 
     def _owns(self, container: ImaginaryContainer) -> bool:
         return container.labels.get(Label.INSTALL) == self._install
@@ -234,15 +248,14 @@ class FakeRuntime(Runtime):
         scene.note("die", container)
 
     def _lines(self, container_id: str, after: int) -> Batch[LogLine]:
-        with self._world.open() as scene:
-            scene.advance(self._world.now())
+        with self._world.look() as scene:
             found = scene.container(container_id)
             log = found.log if found is not None else []
             fresh = [(stamp, LogLine(stamp=stamp, text=text)) for stamp, text in log if stamp > after]
             return fresh, found is None or found.state not in ALIVE or scene.down
 
     def _events(self, after: int) -> Batch[Event]:
-        with self._world.open() as scene:
+        with self._world.look() as scene:
             down = scene.down
         return self._world.events(after, self._install), down
 

@@ -19,6 +19,7 @@ Verb = Literal[
     "kill",
     "remove",
     "logs",
+    "effort",
     "events",
     "has_image",
     "pull",
@@ -34,8 +35,10 @@ class Script(BaseModel):
     """How containers of an image, or of a model, behave. Times are seconds, sizes bytes.
 
     ``load`` passes before the probe is answered, ``exit_after`` before the process ends by itself (None:
-    never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on.
-    ``gpu_memory`` is taken on each of its GPUs while it runs.
+    never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on,
+    ``mute_after`` all tokens while its health is still answered.
+    ``gpu_memory`` is taken on each of its GPUs while it runs. Each second it reads ``reads`` bytes from disk and
+    takes ``grows`` bytes of memory, until it has ``load``ed or ``stalls_after``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,10 +48,14 @@ class Script(BaseModel):
     exit_code: int = 0
     oom: bool = False
     silent_after: float | None = None
+    mute_after: float | None = None
     ignores_term: bool = False
     lines: tuple[str, ...] = ()
     start_refused: str = Field(default="", description="What the engine says when it cannot start it.")
     gpu_memory: int = 0
+    reads: int = 0
+    grows: int = 0
+    stalls_after: float | None = None
     pull_seconds: float = 0.0
     pull_size: int = 1_000_000_000
     pull_refused: bool = False
@@ -148,14 +155,24 @@ class Scene(BaseModel):
 
     def advance(self, now: datetime) -> None:
         """Let what should have happened by ``now`` have happened."""
-        for container in self.containers.values():
-            script = self.script_of(container)
-            if container.state is not State.RUNNING or container.started_at is None or script.exit_after is None:
-                continue
-            end = container.started_at + timedelta(seconds=script.exit_after)
-            if end <= now:
+        for container in list(self.containers.values()):
+            end = self._end_of(container)
+            if end is not None and end <= now:
+                script = self.script_of(container)
                 container.end(script.exit_code, end, oom=script.oom)
                 self.note("die", container)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether something should have happened by ``now`` and has not."""
+        ends = map(self._end_of, self.containers.values())
+        return bool(self.scripts) and any(end is not None and end <= now for end in ends)
+
+    def _end_of(self, container: ImaginaryContainer) -> datetime | None:
+        """When a running container is to end by itself."""
+        if container.state is not State.RUNNING or container.started_at is None:
+            return None
+        after = self.script_of(container).exit_after
+        return None if after is None else container.started_at + timedelta(seconds=after)
 
     def start(self, container: ImaginaryContainer, now: datetime) -> None:
         """Raises NoGpuRuntime, SpecRefused; the container then stays as a failed start leaves it."""

@@ -1,6 +1,7 @@
 """An imaginary host for the fake runtime, in memory or in a JSON file that several processes share under a lock."""
 
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from cortex.runtime.contract import Event, HostFacts, State
 from cortex.runtime.gpus import Gpu, Gpus
-from cortex.runtime.scene import CHANGING, KILLED, Call, ImaginaryGpu, Scene, Script, Verb
+from cortex.runtime.scene import CHANGING, KILLED, REMEMBERED_CALLS, Call, ImaginaryGpu, Scene, Script, Verb
 
 
 class World:
@@ -27,6 +28,7 @@ class World:
         self.sleep = sleep
         self._path = path
         self._scene = Scene()
+        self._read: tuple[int, int] | None = None
         self._mutex = threading.RLock()
 
     @contextmanager
@@ -38,19 +40,50 @@ class World:
             return
         with self._mutex, self._path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            scene = self._read(self._path)
+            scene = self._current(self._path)
             try:
                 yield scene
             finally:
                 self._write(self._path, scene)
 
-    def _read(self, path: Path) -> Scene:
-        return Scene.model_validate_json(path.read_bytes()) if path.exists() else Scene()
+    @contextmanager
+    def look(self, verb: Verb | None = None) -> Iterator[Scene]:
+        """The same for one who only looks, at what is there by now: cheap, when nothing has changed since last time."""
+        with self._mutex:
+            scene = self._current(self._path) if self._path else self._scene
+            if self._path and not scene.is_due(self.now()) and verb not in scene.lost:
+                yield scene
+                return
+        with self.open() as scene:
+            scene.advance(self.now())
+            yield scene
+
+    def _current(self, path: Path) -> Scene:
+        """What the file holds, read only when another process wrote it."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            self._scene, self._read = Scene(), None
+            return self._scene
+        if self._read != (found.st_ino, found.st_mtime_ns):
+            self._scene = Scene.model_validate_json(path.read_bytes())
+            self._read = (found.st_ino, found.st_mtime_ns)
+        return self._scene
 
     def _write(self, path: Path, scene: Scene) -> None:
         fresh = path.with_suffix(".new")
         fresh.write_text(scene.model_dump_json())
+        # The kernel's own stamps are too coarse to tell two quick writes apart.
+        os.utime(fresh, ns=(stamp := time.time_ns(), stamp))
+        found = fresh.stat()
         fresh.replace(path)
+        self._read = (found.st_ino, found.st_mtime_ns)
+
+    def note(self, scene: Scene, call: Call) -> None:
+        """Remember a call; of those that change nothing, only a world in memory keeps account."""
+        if self._path is None or call.verb in CHANGING:
+            scene.calls.append(call)
+            del scene.calls[:-REMEMBERED_CALLS]
 
     def script(self, of: str, script: Script) -> None:
         """Say how containers of this image, or of this model, behave."""
@@ -115,8 +148,7 @@ class World:
 
     def events(self, after: int, install: str) -> list[tuple[int, Event]]:
         """Events numbered above ``after``."""
-        with self.open() as scene:
-            scene.advance(self.now())
+        with self.look() as scene:
             return [
                 (seen.number, Event(action=seen.action, container_name=seen.name))
                 for seen in scene.seen
@@ -125,8 +157,7 @@ class World:
 
     def gpus(self) -> Gpus:
         """The imaginary cards, with what running containers take of them."""
-        with self.open() as scene:
-            scene.advance(self.now())
+        with self.look() as scene:
             cards = tuple(self._card(index, gpu, scene) for index, gpu in enumerate(scene.gpus))
         return Gpus(cards=cards, driver="pretend", condition="")
 

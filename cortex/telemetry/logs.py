@@ -1,8 +1,9 @@
 """What containers print, on its way to the doors: capped Redis streams, one a replica."""
 
+import logging
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,10 @@ import redis
 import redis.asyncio
 from django.conf import settings
 
+logger = logging.getLogger("cortex.telemetry")
+
 KEPT = 5000
+KEPT_FOR = timedelta(days=30)
 FROM_THE_START = "0-0"
 
 
@@ -39,12 +43,24 @@ def _key(replica: UUID) -> str:
 
 
 def ship(replica: UUID, attempt: int, lines: Iterable[tuple[int, str]]) -> None:
-    """Append lines, each with its stamp in nanoseconds since 1970. Raises redis.RedisError."""
+    """Append lines, each with its stamp in nanoseconds since 1970. Raises redis.RedisError.
+
+    Kept for KEPT_FOR after the last of them: that ends what drop() could not.
+    """
     pipe = _client().pipeline(transaction=False)
     for stamp, text in lines:
         fields = {"stamp": stamp, "attempt": attempt, "text": text}
         pipe.xadd(_key(replica), fields, maxlen=KEPT, approximate=True)
+    pipe.expire(_key(replica), KEPT_FOR)
     pipe.execute()
+
+
+def drop(replica: UUID) -> None:
+    """Forget what a replica that is no more has printed. Without Redis it ends by itself, later."""
+    try:
+        _client().delete(_key(replica))
+    except redis.RedisError as error:
+        logger.warning("The lines of replica %s stay in Redis for a while: %s", replica, error)
 
 
 def tail(replica: UUID, count: int) -> list[Entry]:

@@ -8,7 +8,7 @@ from typing import Any
 from cortex.catalog import files
 from cortex.catalog.definition import Problem, describe
 from cortex.catalog.models import Model
-from cortex.ui import fields
+from cortex.ui import fields, places
 from cortex.ui.fields import Field, Group
 from engines import all_engines
 from engines.contract import Engine
@@ -85,6 +85,16 @@ class Draft:
         return self._filled(IMAGE)
 
     @property
+    def place_fields(self) -> list[Field]:
+        return places.drawn(self.values, self.problems)
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether something stands in the fields of where it may run, or is wrong with them."""
+        named = any(self.values.get(field.name, "").strip() for field in self.place_fields)
+        return named or any(problem.pointer.startswith("/placement") for problem in self.problems)
+
+    @property
     def groups(self) -> list[Group]:
         return fields.of_engine(self.engine.Options, self._options(), self.problems)
 
@@ -116,12 +126,14 @@ class Draft:
             "engine": self.values.get("engine", ""),
             "source": self._source(),
             "options": fields.read(self.engine.Options, self._options()),
+            "placement": places.read(self.values),
             **{name: text for name, text in plain.items() if text},
         }
 
     def unplaced(self) -> list[Problem]:
         """Problems that no field shows."""
         shown = [self.name_field, self.file_field, self.image_field, *self.hub_fields, *self.size_fields]
+        shown += self.place_fields
         shown += [field for group in self.groups for field in (*group.fields, *group.more)]
         placed = {id(problem) for field in shown for problem in field.problems}
         return [problem for problem in self.problems if id(problem) not in placed]
@@ -129,7 +141,7 @@ class Draft:
     def troubled(self) -> list[Field]:
         """Fields that show a problem, in the order of the form."""
         source = self.hub_fields if self.from_hub else [self.file_field]
-        shown = [self.name_field, *source, *self.size_fields, self.image_field]
+        shown = [self.name_field, *source, *self.size_fields, *self.place_fields, self.image_field]
         shown += [field for group in self.groups for field in (*group.fields, *group.more)]
         return [field for field in shown if field.problems]
 
@@ -157,7 +169,8 @@ class Draft:
 
 def of(model: Model) -> Draft:
     """A model's present definition, to edit."""
-    definition = describe(model).model_dump(mode="json", exclude={"source", "options", "desired"})
+    described = describe(model)
+    definition = described.model_dump(mode="json", exclude={"source", "options", "placement", "desired"})
     plain = {name: fields.write(value) for name, value in definition.items() if value is not None}
     options = {f"{OPTION}{name}": text for name, text in fields.written(model.options).items()}
     where = "source.file" if model.repository else "source.path"
@@ -167,7 +180,7 @@ def of(model: Model) -> Draft:
         "source.revision": model.revision,
         where: model.path,
     }
-    return Draft({**plain, **options, **source}, model=model)
+    return Draft({**plain, **options, **source, **places.written(described.placement)}, model=model)
 
 
 def _word(name: str) -> str:

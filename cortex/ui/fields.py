@@ -13,7 +13,10 @@ KINDS: dict[str, Kind] = {"boolean": "bool", "integer": "int", "number": "float"
 
 @dataclass(frozen=True)
 class Field:
-    """One field: how it looks, what is in it, what is wrong with it. `pointer` is its place in the definition."""
+    """One field: how it looks, what is in it, what is wrong with it. `pointer` is its place in the definition.
+
+    `chips` are lines that could be added, each with the word for it.
+    """
 
     name: str
     pointer: str
@@ -29,6 +32,7 @@ class Field:
     default: str = ""
     value: str = ""
     suggestions: tuple[str, ...] = ()
+    chips: tuple[tuple[str, str], ...] = ()
     required: bool = False
     problems: tuple[Problem, ...] = ()
 
@@ -95,10 +99,13 @@ def read(options: type[Options], values: Mapping[str, str]) -> dict[str, Any]:
     return {name: _value(properties[name], text) for name, text in given.items() if text}
 
 
+def lines(text: str) -> list[str]:
+    """What stands on each line; empty ones are left out."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def _value(schema: Mapping[str, Any], text: str) -> str | list[str]:
-    if _kind(_inner(schema)) == "lines":
-        return [line.strip() for line in text.splitlines() if line.strip()]
-    return text
+    return lines(text) if _kind(_inner(schema)) == "lines" else text
 
 
 def _field(name: str, schema: Mapping[str, Any], value: str) -> Field:

@@ -8,3 +8,4 @@ import "./keyboard.js";
 import "./log-view.js";
 import "./chat-box.js";
 import "./estimate-panel.js";
+import "./chips.js";

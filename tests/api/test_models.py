@@ -7,7 +7,10 @@ from kombu.exceptions import OperationalError
 from rest_framework.test import APIClient
 
 from cortex.catalog.models import Model, Order
+from cortex.fleet import clock
+from cortex.fleet.models import Host
 from cortex.orchestration import tasks
+from tests.api import rows
 
 MODELS = "/api/v1/models"
 TINY = "/api/v1/models/tiny"
@@ -89,6 +92,26 @@ def test_a_dry_run_says_whether_containers_are_replaced(as_bob: APIClient, tiny:
     halt = as_bob.patch(f"{TINY}?dry_run=true", {"context": 1024, "desired": "stopped"}, format="json").json()
     assert halt["restarts"] is False
     assert Model.objects.get().context is None
+
+
+def test_a_dry_run_says_whether_a_wish_moves_what_runs_and_where_it_would_go(
+    as_bob: APIClient, tiny: dict[str, Any]
+) -> None:
+    as_bob.put(TINY, {**tiny, "desired": "running"}, format="json")
+    rows.replica(Model.objects.get())
+    Host.objects.update(seen_at=clock.now())
+    met = as_bob.patch(f"{TINY}?dry_run=1", {"placement": {"hosts": ["test"]}}, format="json").json()
+    assert (met["restarts"], [change["field"] for change in met["changes"]]) == (False, ["placement"])
+    moved = as_bob.patch(f"{TINY}?dry_run=1", {"placement": {"labels": {"zone": "cellar"}}}, format="json").json()
+    assert moved["restarts"]
+    assert moved["estimate"]["goes_to"] is None
+    assert "not labelled zone=cellar" in str(moved["estimate"])
+
+
+def test_a_merge_patch_changes_one_label_of_a_wish(as_bob: APIClient, tiny: dict[str, Any]) -> None:
+    as_bob.put(TINY, {**tiny, "placement": {"labels": {"zone": "a", "rack": "1"}, "spread": True}}, format="json")
+    spec = as_bob.patch(TINY, {"placement": {"labels": {"zone": None}}}, format="json").json()["spec"]
+    assert spec["placement"] == {"cards": [], "hosts": [], "labels": {"rack": "1"}, "spread": True}
 
 
 def test_a_dry_run_refuses_what_the_write_would(as_bob: APIClient, tiny: dict[str, Any]) -> None:

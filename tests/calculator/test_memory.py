@@ -120,7 +120,7 @@ def test_a_larger_budget_never_holds_fewer_tokens(name: str, budget: int, more: 
 def test_vllm_pages_of_a_hybrid_grow_to_its_state() -> None:
     """A 27B model with 48 linear layers at 262,144 tokens, 8-bit cache, two cards: vLLM logged 619,202 tokens."""
     shape = published()["qwen3.5-27b.gguf"]
-    options = ServeOptions(context=262144, tensor=2, cache_type="fp8_e5m2")
+    options = ServeOptions(context=262144, tensor=2, cache_type="fp8_e5m2", state_pages=2)
     assert tokens_held(shape, options, round(9.84 * GIB)) == 619202
 
 

@@ -32,6 +32,16 @@ def test_a_good_definition_keeps_its_options_as_given() -> None:
         ({"image": "; rm -rf /"}, "/image"),
         ({"desired": "perhaps"}, "/desired"),
         ({"spelled_wrong": 1}, "/spelled_wrong"),
+        ({"placement": {"cards": ["0"]}}, "/placement/cards"),
+        ({"placement": {"cards": "GPU-1"}}, "/placement/cards"),
+        ({"placement": {"hosts": ["a b"]}}, "/placement/hosts"),
+        ({"placement": {"labels": {"Zone": "a"}}}, "/placement/labels"),
+        ({"placement": {"labels": {"zone": "a b"}}}, "/placement/labels"),
+        ({"placement": {"labels": {"zone": 1}}}, "/placement/labels/zone"),
+        ({"placement": {"spread": "perhaps"}}, "/placement/spread"),
+        ({"placement": {"card": []}}, "/placement/card"),
+        ({"placement": {"cards": ["GPU-1"]}, "gpus": 2}, "/placement/cards"),
+        ({"placement": {"cards": ["GPU-1"]}, "gpus": 0}, "/placement/cards"),
     ],
 )
 def test_what_is_wrong_is_pointed_at(change: dict[str, Any], pointer: str) -> None:
@@ -39,3 +49,7 @@ def test_what_is_wrong_is_pointed_at(change: dict[str, Any], pointer: str) -> No
         parse(GOOD | change)
     assert pointer in [problem.pointer for problem in caught.value.problems]
     assert all(problem.detail for problem in caught.value.problems)
+
+
+def test_a_card_named_twice_is_one_card() -> None:
+    assert parse(GOOD | {"placement": {"cards": ["GPU-1", "GPU-2", "GPU-1"]}}).placement.cards == ["GPU-1", "GPU-2"]

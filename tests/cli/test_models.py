@@ -51,6 +51,17 @@ def test_what_is_shown_can_be_applied_again(cortex: Run, tiny: dict[str, Any]) -
     assert cortex("apply", "-f", "-", input=yaml.safe_dump(spec)).stdout == "= tiny\n"
 
 
+def test_where_a_model_may_run_is_said_by_flags_and_shown(cortex: Run, tiny: dict[str, Any]) -> None:
+    words = ["--card", "GPU-1", "--card", "GPU-2", "--host", "atlas", "--label", "zone=cellar", "--spread"]
+    assert cortex("define", "tiny", "--path", "tiny.gguf", *words).exit_code == 0
+    wish = {"cards": ["GPU-1", "GPU-2"], "hosts": ["atlas"], "labels": {"zone": "cellar"}, "spread": True}
+    assert Model.objects.get().placement == wish
+    shown = cortex("show", "tiny").stdout
+    assert "GPUs GPU-1, GPU-2; hosts atlas; hosts labelled zone=cellar; spread" in shown
+    assert cortex("define", "other", "--path", "tiny.gguf", "--label", "zone").exit_code == 2
+    assert "/placement/cards" in cortex("define", "other", "--path", "tiny.gguf", "--card", "one").stderr
+
+
 def test_one_wrong_definition_keeps_all_from_being_written(cortex: Run, tiny: dict[str, Any]) -> None:
     result = cortex("apply", "-f", "-", input=json.dumps([tiny, {**tiny, "name": "bad", "engine": "nine"}]))
     assert result.exit_code == 5
@@ -151,6 +162,26 @@ def test_a_model_that_was_given_up_says_why_and_what_to_do(cortex: Run, tiny: di
     assert "failing" in shown
     assert "Lower the context." in shown
     assert "boom" in cortex("logs", "tiny").stdout
+
+
+def test_a_wait_for_an_image_that_never_arrives_ends_and_says_why(cortex: Run, tiny: dict[str, Any]) -> None:
+    cortex("apply", "-f", "-", input=json.dumps(tiny))
+
+    def fail() -> None:
+        model = Model.objects.get()
+        replica = rows.replica(model, Observed.FETCHING, failures=3, reason="Fetching image engine:1.")
+        reason = "The image engine:1 did not arrive: no such host."
+        rows.attempt(replica, ended_at=rows.AT, reason=reason, remedy="Load it by hand.")
+        connection.close()
+
+    loop = threading.Timer(1.0, fail)
+    loop.start()
+    result = cortex("start", "tiny", "--wait", "--timeout", "30")
+    loop.join()
+    assert result.exit_code == 1
+    assert "tiny did not come up." in result.stderr
+    assert "3 times in a row, and is tried again. The last time: The image engine:1 did not arrive" in result.stderr
+    assert "Next: Load it by hand." in result.stderr
 
 
 def test_lists_are_tables_for_people_and_data_for_programs(cortex: Run, tiny: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_options_of_vllm_become_habits() -> None:
     options = {"gpu_memory_utilization": 0.5, "kv_cache_dtype": "fp8", "enforce_eager": False, "enable_lora": True}
     habits = vllm(launch(options, gpus=(GPU_A, GPU_B), context=4096, users=8))
     assert habits == ServeOptions(
-        context=4096, users=8, tensor=2, fraction=0.5, cache_type="fp8", eager=False, loras=1
+        context=4096, users=8, tensor=2, fraction=0.5, cache_type="fp8", eager=False, loras=1, in_flight=2
     )  # fmt: skip
 
 
@@ -98,3 +98,48 @@ def test_habits_lead_back_to_options(name: str, habits: dict[str, object], optio
 
 def test_an_engine_that_says_nothing_is_not_guessed_at() -> None:
     assert Engine.memory(engine("llamacpp"), launch()) is None
+
+
+def test_further_arguments_of_vllm_that_need_memory_are_counted_or_named() -> None:
+    speculative = '{"method": "draft_model", "model": "/models/small", "num_speculative_tokens": 5}'
+    options = {
+        "cpu_offload_gb": 4, "quantization": "fp8_per_tensor", "enable_prefix_caching": False,
+        "extra_args": ["--enable-expert-parallel", "--speculative-config", speculative, "--language_model_only",
+                       "--kv-offloading-size=8", "-dcp", "2", "--numa-bind"],
+    }  # fmt: skip
+    told = engine("vllm").memory(launch(options, gpus=(GPU_A,), context=4096, users=8))
+    assert told
+    assert told.options == ServeOptions(
+        context=4096, users=8, eager=True, in_flight=2, experts_apart=True, language_only=True, swapped=8 << 30,
+        offloaded=4 << 30, weight_bits=8, draft_tokens=5, state_pages=1,
+    )  # fmt: skip
+    assert (told.files, told.draft) == ({"draft_bytes": ("/models/small",)}, "/models/small")
+    words = " ".join(told.assumptions)
+    assert "-dcp is not counted" in words
+    assert "may need memory: --numa-bind" in words
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"num_speculative_tokens": "five"}', '{"num_speculative_tokens": 0}'])
+def test_a_speculative_configuration_that_says_nothing_is_named(text: str) -> None:
+    options: dict[str, object] = {"extra_args": ["--speculative-config", *([text] if text else [])]}
+    told = engine("vllm").memory(launch(options, gpus=(GPU_A,), context=1, users=1))
+    assert told
+    assert any("--speculative-config is not counted" in each for each in told.assumptions)
+
+
+def test_a_head_that_guesses_ahead_has_one_layer_and_no_files_of_its_own() -> None:
+    mtp = '{"method": "mtp", "num_speculative_tokens": 2}'
+    habits = vllm(launch({"extra_args": [f"--speculative-config={mtp}"]}, gpus=(GPU_A,)))
+    assert (habits.draft_tokens, habits.draft_layers) == (2, 1)
+
+
+def test_vllm_on_the_processor_keeps_a_cache_of_its_own_size_in_larger_blocks() -> None:
+    habits = vllm(launch({}, context=2048, users=2))
+    assert (habits.cache_bytes, habits.block, habits.batched_tokens, habits.in_flight) == (4 << 30, 128, 2048, 1)
+    assert vllm(launch({"cpu_kv_cache_gib": 2})).cache_bytes == 2 << 30
+    assert vllm(launch({"kv_cache_memory_bytes": 1 << 20})).cache_bytes == 1 << 20
+
+
+def test_8_bits_of_16_are_asked_for_by_the_name_that_vllm_0_32_takes() -> None:
+    assert engine("vllm").options_for({"weight_bits": 8.0}) == {"quantization": "fp8_per_tensor"}
+    assert engine("vllm").options_for({"weight_bits": 3.0}) == {}

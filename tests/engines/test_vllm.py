@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path, PurePosixPath
 
@@ -7,10 +8,11 @@ from pydantic import ValidationError
 from engines import engine
 from engines.argv import flags
 from engines.contract import ContainerSpec, ModelFiles, Mount
-from engines.vllm import VllmOptions
+from engines.vllm_options import VllmOptions
 from tests.engines.launches import GPU_A, GPU_B, launch, value_of
 
-KNOWN_FLAGS = set((Path(__file__).parent / "data" / "vllm_flags.txt").read_text().split())
+# as the real parser of vLLM 0.32 has them: written by python -m tools.served.record
+KNOWN: dict[str, list[str]] = json.loads((Path(__file__).parent / "data" / "vllm_flags.json").read_text())["choices"]
 FOLDER = ModelFiles(path=PurePosixPath("/models/tiny"), size=2_000_000_000)
 
 
@@ -131,8 +133,10 @@ def test_a_start_with_graphs_may_take_longer(eager: bool, deadline: float) -> No
 
 
 def test_the_cpu_gets_its_cache_by_environment_and_no_cuda_settings() -> None:
-    made = spec({"cpu_kv_cache_gib": 0}, gpus=(), image="cortex/vllm-cpu")
-    assert made.env["VLLM_CPU_KVCACHE_SPACE"] == "0"
+    made = spec({"cpu_kv_cache_gib": 2}, gpus=(), image="cortex/vllm-cpu")
+    assert made.env["VLLM_CPU_KVCACHE_SPACE"] == "2"
+    assert spec(gpus=()).env["VLLM_CPU_KVCACHE_SPACE"] == "4"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in spec({"kv_cache_memory_bytes": 1 << 30}, gpus=()).env
     assert "PYTORCH_CUDA_ALLOC_CONF" not in made.env
     assert value_of(made.argv, "--tensor-parallel-size") is None
     assert made.image == "cortex/vllm-cpu"
@@ -163,5 +167,18 @@ def test_every_flag_is_one_that_vllm_0_32_knows() -> None:
     written = spec({"chat_template": "template_chatml"}, context=1, users=1).argv
     managed = {word.split("=")[0] for word in written if word.startswith("--")}
     told = (field.json_schema_extra for field in VllmOptions.model_fields.values())
-    emittable = managed | {flag for extra in told for flag in flags(extra) if flag.startswith("--")}
-    assert {flag for flag in emittable if flag.replace("--no-", "--", 1) not in KNOWN_FLAGS} == set()
+    emittable = managed | {flag for extra in told for flag in flags(extra)}
+    assert emittable - KNOWN.keys() == set()
+
+
+def test_every_choice_is_one_that_vllm_0_32_takes() -> None:
+    schema = VllmOptions.model_json_schema()["properties"]
+    offered = 0
+    for name, field in VllmOptions.model_fields.items():
+        for flag in flags(field.json_schema_extra):
+            choices = {
+                str(each) for part in (schema[name], *schema[name].get("anyOf", ())) for each in part.get("enum", ())
+            }
+            offered += len(choices)
+            assert not KNOWN[flag] or choices <= set(KNOWN[flag]), flag
+    assert offered > 40

@@ -1,5 +1,6 @@
 """A tiny image made without a registry: one static busybox. It has no command of its own; specs give one."""
 
+import hashlib
 import io
 import shutil
 import subprocess
@@ -7,6 +8,8 @@ import tarfile
 import tempfile
 from functools import cache
 from pathlib import Path
+
+from tools import stand_ins
 
 BUSYBOX = "cortex-test/busybox:1"
 APPLETS = ("sh", "sleep", "httpd", "echo", "seq", "cat", "mkdir", "kill", "tail", "dd", "true", "id", "grep", "ls")
@@ -50,3 +53,16 @@ def _archive(binary: Path) -> bytes:
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(link)
     return content.getvalue()
+
+
+@cache
+def bad_engine() -> str:
+    """An image whose entrypoint is bad_engine.py; its name changes with the script."""
+    script = Path(__file__).with_name("bad_engine.py")
+    image = f"cortex-test/bad-engine:{hashlib.sha256(script.read_bytes()).hexdigest()[:12]}"
+    if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
+        base = stand_ins.ensure_one("CORTEX_PYTHON_IMAGE")
+        recipe = f'FROM {base}\nCOPY bad_engine.py /engine.py\nENTRYPOINT ["python3", "/engine.py"]\n'
+        command = ["docker", "build", "-q", "-t", image, "-f", "-", str(script.parent)]
+        subprocess.run(command, input=recipe.encode(), capture_output=True, check=True)
+    return image

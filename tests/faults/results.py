@@ -44,8 +44,15 @@ class Writer:
         facts: Any = dict(report.user_properties).get(FACTS)
         if facts is None or (report.when != "call" and report.passed):
             return
-        error = report.longreprtext.strip().splitlines()[-1:] if report.failed else []
-        skipped = [report.longrepr[2]] if report.skipped and isinstance(report.longrepr, tuple) else []
-        line = {"test": report.nodeid, "outcome": report.outcome, "why": " ".join(error or skipped), **facts}
+        line = {"test": report.nodeid, "outcome": report.outcome, "why": _why(report), **facts}
         with self._path.open("a") as lines:
             lines.write(json.dumps(line) + "\n")
+
+
+def _why(report: pytest.TestReport) -> str:
+    """Why it failed or was skipped, in one line."""
+    if report.skipped and isinstance(report.longrepr, tuple):
+        return report.longrepr[2]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    told = crash.message if crash else report.longreprtext
+    return told.strip().partition("\n")[0]

@@ -56,6 +56,7 @@ CORPUS: dict[str, Json] = {
     "an image with a command": {"image": "alpine;id"},
     "a name that is a path": {"name": "../x"},
     "an engine that is none": {"engine": "os.system"},
+    "a placement that is none": {"placement": {"host": "/"}},
     "cards by the wrong number": {"gpus": -1},
 }
 HARMLESS = st.sampled_from(["--verbose", "--no-warmup", "--no-perf", "--mmproj=/models/x"])

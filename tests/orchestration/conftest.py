@@ -15,6 +15,7 @@ from cortex.orchestration import hosts, orders
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle
+from cortex.orchestration.sweep import sweep
 from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.world import World
 from engines import engine
@@ -80,21 +81,22 @@ def define(models_folder: Path, made: Path, here: Here) -> Callable[..., Model]:
     return define
 
 
-class Loop:
+class ByHand:
     """The loop by hand: what agents and workers do, when a test says so."""
 
-    def __init__(self, here: Here, world: World, time: Time) -> None:
-        self.here, self.world, self.time = here, world, time
+    def __init__(self, here: Here) -> None:
+        self.here = here
 
     def replica(self, name: str = "tiny", slot: int = 0) -> Replica:
-        return Replica.objects.select_related("model", "host").get(model__name=name, slot=slot)
+        rows = Replica.objects.select_related("model", "host")
+        return rows.get(model__name=name, slot=slot, replaces=None, called_off=False)
 
     def look(self, name: str = "tiny", slot: int = 0) -> Replica:
         """The host says that it lives, then one reconcile; the replica as it is then."""
         hosts.register(self.here)
         model = Model.objects.get(name=name)
         settle(model.id)
-        replica = Replica.objects.filter(model=model, slot=slot).first()
+        replica = Replica.objects.filter(model=model, slot=slot, replaces=None).first()
         if replica is None:
             raise LookupError("the row is gone")
         reconcile(replica.id, self.here)
@@ -105,6 +107,20 @@ class Loop:
 
     def card(self, uuid: str = "GPU-0", total: int = 48 * GIB, **more: Any) -> Gpu:
         return Gpu.objects.create(uuid=uuid, host=self.here.host, name="L40S", total=total, **more)
+
+
+class Loop(ByHand):
+    """The same on an imaginary host, whose clock the test moves."""
+
+    def __init__(self, here: Here, world: World, time: Time) -> None:
+        super().__init__(here)
+        self.world, self.time = world, time
+
+    def settle(self, rounds: int = 8) -> None:
+        """Sweep until nothing is left to do, as time goes by."""
+        for _ in range(rounds):
+            self.time.pass_(1)
+            sweep(self.here)
 
 
 @pytest.fixture

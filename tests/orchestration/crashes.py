@@ -32,8 +32,8 @@ from cortex.runtime.scene import ImaginaryGpu, Script  # noqa: E402
 from cortex.runtime.world import World  # noqa: E402
 from engines import engine  # noqa: E402
 
-SWEEPS = 2
-RECOVERING = 4
+SWEEPS = 4
+RECOVERING = 6
 CARD = "GPU-0"
 GIB = 1 << 30
 

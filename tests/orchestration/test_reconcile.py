@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -14,6 +15,7 @@ from cortex.runtime.contract import Label
 from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
+from cortex.telemetry import logs
 from engines.contract import ContainerSpec
 from tests.orchestration.conftest import CUDA_IMAGE, GIB, IMAGE, Loop, Time
 
@@ -68,6 +70,19 @@ def test_a_model_removed_is_gone_once_its_container_is(define: Define, loop: Loo
     assert not Model.objects.exists()
     assert not Replica.objects.exists()
     assert loop.containers() == []
+
+
+def test_a_row_that_goes_takes_its_log_along(
+    define: Define, loop: Loop, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    dropped: list[UUID] = []
+    monkeypatch.setattr(logs, "drop", dropped.append)
+    define(replicas=2)
+    gone = loop.replica(slot=1).id
+    with django_capture_on_commit_callbacks(execute=True):
+        define(replicas=1)
+        loop.look()
+    assert dropped == [gone]
 
 
 def test_the_name_of_a_removed_model_is_free_at_once(define: Define, loop: Loop) -> None:
@@ -211,9 +226,7 @@ def test_a_start_that_misses_its_deadline_is_ended_and_counted(
     replica = loop.look()
     assert replica.failures == 1
     attempt = replica.attempts.get()
-    assert attempt.reason == (
-        "It did not become ready within 60 s, and for 60 s neither its log nor its memory changed."
-    )
+    assert attempt.reason == "It did not become ready within 600 s, 10 times what its size explains."
     assert attempt.last_log == "still reading"
     assert loop.containers() == []
 
@@ -224,8 +237,8 @@ def test_a_changed_definition_replaces_the_container(define: Define, loop: Loop)
     loop.look()
     before = loop.here.runtime.find()[0]
     define(options={"batch_size": 64})
-    loop.look()
-    after = loop.here.runtime.find()[0]
+    loop.settle()
+    (after,) = loop.here.runtime.find()
     assert before.labels[Label.FINGERPRINT] != after.labels[Label.FINGERPRINT]
     assert loop.look().observed == Observed.READY
 
@@ -246,9 +259,9 @@ def test_restart_makes_a_new_container(define: Define, loop: Loop) -> None:
     loop.look()
     before = loop.here.runtime.find()[0].id
     orders.restart("tiny", None)
-    loop.look()
+    loop.settle()
     assert loop.look().observed == Observed.READY
-    assert loop.here.runtime.find()[0].id != before
+    assert [container.id != before for container in loop.here.runtime.find()] == [True]
     assert loop.replica().failures == 0
 
 

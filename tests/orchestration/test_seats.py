@@ -12,7 +12,9 @@ from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration import seats
+from cortex.orchestration.effects import watched
 from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import sweep
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
@@ -56,6 +58,24 @@ def test_fifty_threads_place_ten_exclusive_replicas_on_four_cards(
     record.check(loop.here)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_many_who_settle_one_model_at_once_make_each_row_once(define: Define, loop: Loop) -> None:
+    model = define(replicas=1)
+    Model.objects.update(replicas=5)
+    gate = threading.Barrier(8)
+
+    def race(_: int) -> int:
+        try:
+            gate.wait(30)
+            return len(settle(model.id))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(race, range(8))) == [5] * 8
+    assert sorted(Replica.objects.values_list("slot", flat=True)) == [0, 1, 2, 3, 4]
+
+
 @pytest.mark.django_db
 def test_one_launch_at_a_time_on_a_card_and_the_next_once_memory_settled(
     define: Define, loop: Loop, world: World, time: Time
@@ -78,6 +98,41 @@ def test_one_launch_at_a_time_on_a_card_and_the_next_once_memory_settled(
 
 
 @pytest.mark.django_db
+def test_a_card_that_is_no_longer_sampled_does_not_hold_up_the_next_launch_for_ever(
+    define: Define, loop: Loop, world: World, time: Time
+) -> None:
+    loop.card(seen_at=time.now())
+    world.add_gpus(ImaginaryGpu(uuid="GPU-0"))
+    time.pass_(1)
+    define(replicas=2, gpus=1)
+    sweep(loop.here)
+    sweep(loop.here)
+    assert "one launch at a time" in loop.replica(slot=1).reason
+    time.pass_(seats.SEEN_WITHIN.total_seconds())
+    sweep(loop.here)
+    assert loop.replica(slot=1).observed == Observed.READY
+
+
+@pytest.mark.django_db
+def test_two_starts_that_were_cut_short_do_not_wait_for_each_other(define: Define, loop: Loop, world: World) -> None:
+    loop.card()
+    world.add_gpus(ImaginaryGpu(uuid="GPU-0"))
+    define(replicas=2, gpus=1)
+    assert loop.look(slot=0).observed == Observed.READY
+    with pytest.raises(KeyboardInterrupt), watched(_dies_before_create):
+        loop.look(slot=1)
+    world.end(loop.replica(slot=0).container_name, 1)
+    for _ in range(2):
+        sweep(loop.here)
+    assert {loop.replica(slot=slot).observed for slot in (0, 1)} == {Observed.READY}
+
+
+def _dies_before_create(effect: str, moment: str) -> None:
+    if effect == "create":
+        raise KeyboardInterrupt
+
+
+@pytest.mark.django_db
 def test_what_strangers_use_is_not_given_away_and_named(define: Define, loop: Loop) -> None:
     loop.card(used=47 * GIB, pids=[4711])
     Gpu.objects.update(total=48 * GIB)
@@ -94,8 +149,9 @@ def test_more_cards_wanted_than_held_is_a_change(define: Define, loop: Loop, wor
     loop.look()
     loop.look()
     define(gpus=2)
+    loop.settle()
     assert loop.look().observed == Observed.READY
-    assert loop.here.runtime.find()[0].gpus == ("GPU-0", "GPU-1")
+    assert [container.gpus for container in loop.here.runtime.find()] == [("GPU-0", "GPU-1")]
 
 
 @pytest.mark.django_db

@@ -47,6 +47,29 @@ def test_a_sweep_of_what_is_settled_changes_nothing(define: Define, loop: Loop, 
     assert writes == []
 
 
+def test_a_sweep_of_what_is_settled_asks_no_more_for_more_replicas(
+    define: Define, loop: Loop, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Install, "known", Install.identity())
+
+    def cost() -> tuple[int, list[str]]:
+        sweep(loop.here)
+        with world.open() as scene:
+            scene.calls.clear()
+        with CaptureQueriesContext(connection) as queries:
+            sweep(loop.here)
+        return len(queries), sorted({call.verb for call in world.calls()})
+
+    define(replicas=2)
+    sweep(loop.here)
+    few = cost()
+    define(replicas=12)
+    sweep(loop.here)
+    assert cost() == few
+    assert few[0] <= 20
+    assert few[1] == ["facts", "find", "probe"]
+
+
 def test_what_waits_out_its_backoff_costs_no_inspect(define: Define, loop: Loop, world: World, time: Time) -> None:
     world.script(IMAGE, Script(load=60, exit_after=0, exit_code=1))
     define()
@@ -77,15 +100,18 @@ def test_one_replica_that_fails_does_not_keep_the_others_waiting(
     assert loop.replica("b").observed == Observed.READY
 
 
-def test_a_stray_is_listed_at_once_and_removed_after_its_grace(loop: Loop, time: Time) -> None:
+def test_a_stray_is_listed_at_once_and_removed_after_its_grace(define: Define, loop: Loop, time: Time) -> None:
+    define()
+    sweep(loop.here)
+    [ours] = loop.containers()
     stray(loop)
     sweep(loop.here)
     assert Stray.objects.get().model_name == "gone"
     sweep(loop.here)
-    assert loop.containers()
+    assert len(loop.containers()) == 2
     time.pass_(strays.GRACE.total_seconds() + 1)
     sweep(loop.here)
-    assert loop.containers() == []
+    assert loop.containers() == [ours]
     assert not Stray.objects.exists()
 
 

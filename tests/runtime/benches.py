@@ -34,6 +34,7 @@ ACTS = {
         Script(exit_after=1, lines=("one", "two")),
     ),
     "stubborn": ("trap '' TERM; echo ready; while :; do sleep 1; done", Script(ignores_term=True, lines=("ready",))),
+    "grow": ("dd if=/dev/zero of=/tmp/x bs=1M count=32; exec sleep 600", Script(load=9, grows=2**30)),
     "unstartable": ("exit 0", Script(start_refused="OCI runtime create failed: mounting to /etc: not a directory")),
     "eat": ("exec dd if=/dev/zero of=/dev/null bs=300M count=1", Script(exit_after=0, exit_code=137, oom=True)),
 }

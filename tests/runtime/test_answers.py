@@ -5,6 +5,7 @@ import pytest
 from cortex.runtime import answers
 from cortex.runtime.contract import (
     DiskFull,
+    Effort,
     Event,
     ImageMissing,
     ImageRefused,
@@ -60,6 +61,39 @@ def test_times_are_read_to_the_microsecond_and_year_one_is_never() -> None:
     assert found.created_at == datetime(2026, 11, 21, 2, 36, 48, 253086, tzinfo=UTC)
     assert found.started_at is None
     assert found.finished_at is None
+
+
+@pytest.mark.parametrize(
+    ("stats", "effort"),
+    [
+        (
+            {
+                "blkio_stats": {"io_service_bytes_recursive": [
+                    {"major": 8, "minor": 0, "op": "Read", "value": 100},
+                    {"major": 8, "minor": 0, "op": "Write", "value": 7},
+                    {"major": 9, "minor": 0, "op": "Read", "value": 20},
+                    {"major": 9, "minor": 0, "op": "Total", "value": 27},
+                ]},
+                "memory_stats": {"usage": 5, "stats": {"cache": 1}},
+            },
+            Effort(read=120, memory=5),
+        ),
+        (
+            {
+                "blkio_stats": {
+                    "io_service_bytes_recursive": [{"op": "read", "value": 3}, {"op": "write", "value": 4}]
+                },
+                "memory_stats": {"usage": 6},
+            },
+            Effort(read=3, memory=6),
+        ),
+        ({"blkio_stats": {"io_service_bytes_recursive": None}, "memory_stats": {}}, Effort()),
+        ({}, Effort()),
+    ],
+    ids=["cgroups 1", "cgroups 2", "not running", "not counted"],
+)  # fmt: skip
+def test_effort_is_read_from_either_version_of_cgroups(stats: dict[str, object], effort: Effort) -> None:
+    assert answers.effort(stats) == effort
 
 
 @pytest.mark.parametrize(

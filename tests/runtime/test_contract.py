@@ -9,6 +9,7 @@ import pytest
 
 from cortex.runtime.contract import (
     Container,
+    Effort,
     Event,
     Health,
     ImageMissing,
@@ -121,8 +122,9 @@ def test_another_install_is_not_found(bench: Bench) -> None:
         lambda runtime, theirs: runtime.kill(theirs),
         lambda runtime, theirs: runtime.remove(theirs),
         lambda runtime, theirs: runtime.logs(theirs),
+        lambda runtime, theirs: runtime.effort(theirs),
     ],
-    ids=["start", "stop", "kill", "remove", "logs"],
+    ids=["start", "stop", "kill", "remove", "logs", "effort"],
 )
 def test_another_install_is_never_touched(bench: Bench, touch: Callable[[Runtime, str], object]) -> None:
     theirs = bench.stranger.create(bench.name(), bench.spec("sleep"), {})
@@ -391,6 +393,23 @@ def test_a_follower_is_closed_from_another_thread(bench: Bench) -> None:
     assert not reader.is_alive()
 
 
+def test_the_memory_that_a_container_takes_is_seen(bench: Bench) -> None:
+    container_id = started(bench, "grow")
+    until(lambda: bench.runtime.effort(container_id).memory > 24 * 2**20)
+    assert bench.runtime.effort(container_id).read >= 0
+
+
+def test_what_does_not_run_makes_no_effort(bench: Bench) -> None:
+    container_id = made(bench, "grow")
+    assert bench.runtime.effort(container_id) == Effort()
+    bench.runtime.start(container_id)
+    bench.runtime.kill(container_id)
+    assert bench.runtime.effort(container_id) == Effort()
+    bench.runtime.remove(container_id)
+    with pytest.raises(NotFound):
+        bench.runtime.effort(container_id)
+
+
 def test_events_tell_what_happens_from_now_on_to_our_own(bench: Bench) -> None:
     before = bench.name()
     bench.runtime.create(before, bench.spec("sleep"), {})
@@ -457,6 +476,7 @@ def test_a_server_that_says_nothing_is_silent(bench: Bench) -> None:
         lambda runtime: runtime.kill("x"),
         lambda runtime: runtime.remove("x"),
         lambda runtime: runtime.logs("x"),
+        lambda runtime: runtime.effort("x"),
         lambda runtime: runtime.events(),
         lambda runtime: runtime.has_image("x"),
         lambda runtime: runtime.pull("x", print),

@@ -172,3 +172,38 @@ def test_the_port_is_published_on_the_configured_address(bench: DockerBench) -> 
     address = look(bench, container_id).address
     assert address is not None
     assert address.startswith("127.0.0.2:")
+
+
+def test_what_runs_on_is_inspected_once(bench: DockerBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = started(bench), started(bench)
+    inspected: list[str] = []
+    look = DockerRuntime._look
+
+    def counted(own: DockerRuntime, client: Any, name: str) -> Any:
+        inspected.append(name)
+        return look(own, client, name)
+
+    monkeypatch.setattr(DockerRuntime, "_look", counted)
+    seen = bench.runtime.find()
+    assert sorted(inspected) == sorted([first, second])
+    assert bench.runtime.find() == seen
+    assert len(inspected) == 2
+
+
+def test_what_changed_since_it_was_inspected_is_seen(bench: DockerBench) -> None:
+    container_id = started(bench)
+    (first,) = bench.runtime.find()
+    subprocess.run(["docker", "rename", container_id, f"{first.name}-x"], check=True)
+    (renamed,) = bench.runtime.find()
+    assert renamed.name == f"{first.name}-x"
+    subprocess.run(["docker", "restart", "-t", "0", container_id], check=True, capture_output=True)
+    (again,) = bench.runtime.find()
+    assert again.started_at != first.started_at
+    assert again == bench.runtime.inspect(again.name)
+    bench.pause(container_id)
+    assert [found.state for found in bench.runtime.find()] == [State.PAUSED]
+    bench.end(container_id)
+    until(lambda: bench.runtime.find()[0].state is State.EXITED)
+    assert bench.runtime.find()[0].exit_code == 137
+    bench.runtime.remove(container_id)
+    assert bench.runtime.find() == []

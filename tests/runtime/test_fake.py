@@ -1,6 +1,7 @@
 """The imaginary host: its clock, its faults, its file, its GPUs."""
 
 import multiprocessing
+import time
 from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -197,3 +198,39 @@ def test_a_world_in_a_file_is_one_for_all_processes(tmp_path: Path) -> None:
     assert {container.name for container in found} == {f"c{place}" for place in range(40)}
     assert len({container.id for container in found}) == 40
     assert len(world.changes()) == 40
+
+
+def test_looking_at_a_shared_world_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "world.json"
+    world = World(path)
+    world.add_image(IMAGE)
+    runtime = FakeRuntime(world, "install", tmp_path)
+    found = run(runtime, "a")
+    before = path.stat()
+    runtime.find()
+    runtime.inspect("a")
+    runtime.probe(found, SPEC.probe)
+    list(runtime.logs(found.id))
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_what_one_process_does_to_a_shared_world_the_next_look_of_another_shows(tmp_path: Path) -> None:
+    ours, theirs = World(tmp_path / "world.json"), World(tmp_path / "world.json")
+    ours.add_image(IMAGE)
+    runtime, other = FakeRuntime(ours, "install", tmp_path), FakeRuntime(theirs, "install", tmp_path)
+    found = run(runtime, "a")
+    for _ in range(20):
+        theirs.end(found.id)
+        assert [container.state for container in runtime.find()] == [State.EXITED]
+        other.start(found.id)
+        assert [container.state for container in runtime.find()] == [State.RUNNING]
+
+
+def test_a_process_that_ends_in_a_shared_world_is_seen_by_one_who_only_looks(tmp_path: Path) -> None:
+    world = World(tmp_path / "world.json")
+    world.add_image(IMAGE)
+    world.script(IMAGE, Script(exit_after=0.1, exit_code=3))
+    runtime = FakeRuntime(world, "install", tmp_path)
+    run(runtime, "a")
+    time.sleep(0.15)
+    assert [container.exit_code for container in runtime.find()] == [3]

@@ -102,6 +102,39 @@ def test_lines_become_a_list(bobs: Client) -> None:
     assert Model.objects.get(name="tiny").options == {"tensor_split": [3, 1]}
 
 
+PLACE = {
+    "placement.cards": "GPU-1\n GPU-2\n", "placement.hosts": "atlas", "placement.labels": "zone = cellar",
+    "placement.spread": "true",
+}  # fmt: skip
+
+
+def test_where_it_may_run_is_kept_by_an_edit(bobs: Client) -> None:
+    bobs.post("/define", {**HUB, **PLACE})
+    model = Model.objects.get(name="tiny")
+    wish = {"cards": ["GPU-1", "GPU-2"], "hosts": ["atlas"], "labels": {"zone": "cellar"}, "spread": True}
+    assert model.placement == wish
+    form = bobs.get("/models/tiny/edit").context["draft"]
+    assert bobs.post("/models/tiny/edit", {**form.values, "turn": form.turn, "users": "3"}).status_code == 302
+    model.refresh_from_db()
+    assert (model.placement, model.users) == (wish, 3)
+    assert "GPU-1, GPU-2" in bobs.get("/models/tiny").content.decode()
+
+
+def test_what_is_wrong_with_where_it_may_run_is_told_at_its_field(bobs: Client) -> None:
+    answer = bobs.post("/define", {**HUB, "placement.cards": "number one"})
+    assert answer.status_code == 422
+    assert 'href="#field-placement-cards"' in answer.content.decode()
+    assert "is no GPU&#x27;s UUID" in answer.content.decode()
+
+
+def test_the_form_names_the_cards_hosts_and_labels_there_are(bobs: Client) -> None:
+    atlas = scene.host()
+    Host.objects.filter(id=atlas.id).update(labels={"zone": "attic"})
+    words = bobs.get("/define").content.decode()
+    for value in ("GPU-5f1c0a7e-90d2-4b1e-8c33-1f0a6b7d2e40", "atlas", "zone=attic"):
+        assert f'data-adds="{value}"' in words
+
+
 def test_what_is_wrong_is_told_at_its_field_with_422_and_nothing_is_written(bobs: Client) -> None:
     answer = bobs.post("/define", {**HUB, "context": "much", "options.threads": "0", "options.flash_attn": "on"})
     words = answer.content.decode()

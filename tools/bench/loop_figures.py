@@ -2,248 +2,216 @@
 
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import django
 from django.conf import settings
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 django.setup()
 
 from cortex.catalog.models import Model  # noqa: E402
 from cortex.fleet import clock  # noqa: E402
-from cortex.fleet.models import Attempt, Host, Install, Replica, Transition  # noqa: E402
-from cortex.orchestration import hosts, orders  # noqa: E402
+from cortex.fleet.models import Attempt, Host, Replica, Transition  # noqa: E402
+from cortex.orchestration import orders  # noqa: E402
 from cortex.orchestration.runtimes import Here, here  # noqa: E402
-from cortex.orchestration.settle import settle  # noqa: E402
-from cortex.orchestration.sweep import sweep  # noqa: E402
-from cortex.runtime.fake import FakeRuntime  # noqa: E402
 from cortex.runtime.world import World  # noqa: E402
 from engines import engine  # noqa: E402
+from tools.bench import loop_inside  # noqa: E402
+from tools.bench.processes import Processes  # noqa: E402
+from tools.bench.table import Row, Table  # noqa: E402
 
 ROUNDS = 10
 MANY = 50
-HOSTS, EACH = 10, 20
-IDLE_SECONDS = 20.0
-PATIENCE = 90.0
-WRITES = ("INSERT", "UPDATE", "DELETE")
+IDLE_SECONDS = 30.0
+PATIENCE = 300.0
+LOOP = ("worker", "agent")
 
 
 def main() -> None:
-    """Prints one line a figure, with its bar. The broker is the process given by its id."""
-    broker = int(sys.argv[1])
+    """One line a figure, with its bar. Given: the kind of host, the broker's process id, the file for the figures."""
+    kind, broker, file = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
-    bench = Bench()
+    at, table = here(), Table(kind, file)
+    bench = Bench(at, table)
     try:
-        bench.begin("worker", "agent", "beat")
+        bench.begin(*LOOP, "beat")
         bench.latencies()
         bench.many()
         bench.idle()
         bench.restart()
         os.kill(broker, signal.SIGKILL)
         bench.without_broker()
+        bench.processes.kill()
+        table.add(loop_inside.settled(at) if kind == "docker" else loop_inside.ten_hosts())
+        table.add(loop_inside.race(at, fake=kind == "pretend"))
     finally:
-        bench.end()
-    sweeps()
+        bench.processes.kill()
+        for container in at.runtime.find():
+            at.runtime.remove(container.id)
+
+
+class Ears:
+    """What the host tells of its containers, each with the time at which it was heard."""
+
+    def __init__(self, at: Here) -> None:
+        self._at = at
+        self.heard: list[tuple[float, str]] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            with self._at.runtime.events() as events:
+                for event in events:
+                    self.heard.append((time.monotonic(), event.action))
+
+    def first(self, since: float, *actions: str) -> float:
+        """Seconds from `since` to the first of these."""
+        wait(lambda: any(at >= since and what in actions for at, what in self.heard))
+        return next(at - since for at, what in self.heard if at >= since and what in actions)
 
 
 class Bench:
     """The processes of one host, and a hand that gives orders and watches."""
 
-    def __init__(self) -> None:
-        state = settings.ENV.cortex_state
-        self._log = (state / "log").open("wb")
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.world = World(state / "pretend.json")
-        self.world.add_image(engine("llamacpp").image_for(gpus=False))
-        self.here = here()
+    def __init__(self, at: Here, table: Table) -> None:
+        self.processes = Processes(settings.ENV.cortex_state / "log")
+        self._at, self._table = at, table
+        if settings.PRETEND:
+            World(settings.ENV.cortex_state / "pretend.json").add_image(engine("llamacpp").image_for(gpus=False))
+        self._ears = Ears(at)
 
     def begin(self, *roles: str) -> None:
-        for role in roles:
-            command = [sys.executable, "-W", "ignore", "manage.py", "serve", role]
-            self._processes[role] = subprocess.Popen(
-                command, stdout=self._log, stderr=self._log, start_new_session=True
-            )
+        self.processes.begin(*roles)
         wait(lambda: Host.objects.answering().filter(swept_at__isnull=False).exists())
-
-    def end(self, *roles: str) -> None:
-        for role in roles or tuple(self._processes):
-            process = self._processes.pop(role)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
     def latencies(self) -> None:
         starts, stops, seen = [], [], []
         for _ in range(ROUNDS):
             starts.append(self._start("one"))
             wait(lambda: self._state("one") == "ready")
-            began = clock.now()
-            self.world.end(self.here.runtime.find()[0].name, 1)
-            seen.append((self._transition("one", "exited", began) - began).total_seconds())
+            seen.append(self._kill("one"))
             wait(lambda: self._state("one") == "ready")
-            began = clock.now()
-            orders.stop("one", None)
-            stops.append((self._transition("one", "stopping", began) - began).total_seconds())
+            stops.append(self._order(lambda: orders.stop("one", None), "kill", "die"))
             wait(lambda: self._state("one") == "absent")
-        row("order committed -> create issued, broker up, p95", f"{late(starts):.2f} s", "1 s")
-        row("stop ordered -> TERM sent, p95", f"{late(stops):.2f} s", "1 s")
-        row("killed -> seen and recorded, with events, p95", f"{late(seen):.2f} s", "2 s")
-        self.end("agent")
-        self._start("one")
-        wait(lambda: self._state("one") == "ready")
-        began = clock.now()
-        self.world.end(self.here.runtime.find()[0].name, 1)
-        without = (self._transition("one", "exited", began) - began).total_seconds()
-        row("killed -> seen and recorded, no events, once", f"{without:.2f} s", "10 s")
+        self._row("order committed -> create issued, broker up, p95", late(starts), "s", 1)
+        self._row("stop ordered -> TERM sent, p95", late(stops), "s", 1)
+        self._row("killed -> seen and recorded, with events, p95", late(seen), "s", 2)
+        self.processes.kill("agent")
+        deaf = []
+        for _ in range(ROUNDS // 3):
+            self._start("one")
+            wait(lambda: self._state("one") == "ready")
+            deaf.append(self._kill("one"))
+            orders.stop("one", None)
+            wait(lambda: self._state("one") == "absent")
+        self._row("killed -> seen and recorded, no events, worst of 3", max(deaf), "s", 10)
         self.begin("agent")
 
     def many(self) -> None:
-        define("many", MANY)
+        began = time.monotonic()
+        loop_inside.define("many", MANY)
         wait(lambda: Replica.objects.filter(model__name="many", observed="ready").count() == MANY)
+        self._row(f"{MANY} replicas ordered -> all ready", time.monotonic() - began, "s")
 
     def idle(self) -> None:
-        time.sleep(8)
-        before, began = self._busy(), time.monotonic()
-        time.sleep(IDLE_SECONDS)
-        share = (self._busy() - before) / (time.monotonic() - began)
-        row(f"at rest with {MANY} replicas, worker + agent: of a core", f"{share:.1%}", "3 %")
-        row("  their memory (proportional set size)", f"{self._memory() / 1e6:.0f} MB", "250 MB")
+        time.sleep(10)
+        before, queries, began = self._busy(), asked(), time.monotonic()
+        sweeps, looks = watch(IDLE_SECONDS)
+        took = time.monotonic() - began
+        shares = {role: (busy - before[role]) / took * 100 for role, busy in self._busy().items()}
+        memory = {role: self.processes.memory(role) / 1e6 for role in LOOP}
+        each = [", ".join(f"{role} {part:.1f}" for role, part in parts.items()) for parts in (shares, memory)]
+        self._row(f"at rest with {MANY} replicas, worker + agent", sum(shares.values()), "% core", 3, each[0])
+        self._row("  their memory (proportional set size)", sum(memory.values()), "MB", 250, each[1])
+        self._row("  their transactions in PostgreSQL", (asked() - queries - looks) / took, "/s")
+        self._row("  sweeps meanwhile", sweeps / took, "/s", None, f"one in {settings.SWEEP_EVERY:g} s is due")
 
     def restart(self) -> None:
-        ids = {container.id for container in self.here.runtime.find()}
-        self.end("worker", "agent")
-        began, at = time.monotonic(), clock.now()
-        self.begin("worker", "agent")
-        wait(lambda: Host.objects.filter(swept_at__gt=at).exists())
-        took = time.monotonic() - began
-        same = ids == {container.id for container in self.here.runtime.find()}
-        figure = f"{took:.2f} s, {'none' if same else 'SOME'} restarted"
-        row(f"restart with {MANY} containers -> all adopted", figure, "10 s")
+        before, began, at = self._ids(), time.monotonic(), clock.now()
+        self.processes.kill(*LOOP)
+        self.begin(*LOOP)
+        wait(lambda: Host.objects.filter(swept_at__gt=at, seen_at__gt=at).exists())
+        took, changed = time.monotonic() - began, Transition.objects.filter(at__gt=at).count()
+        same = "none restarted" if before == self._ids() and not changed else f"NOT ALL THE SAME: {changed} transitions"
+        self._row(f"restart with {MANY} containers -> all adopted", took, "s", 10, same)
 
     def without_broker(self) -> None:
         orders.remove("many", None)
         wait(lambda: not Replica.objects.filter(model__name="many").exists())
         took = []
         for _ in range(ROUNDS // 2):
+            took.append(self._start("one"))
             orders.stop("one", None)
             wait(lambda: self._state("one") == "absent")
-            took.append(self._start("one"))
-        row("order committed -> create issued, broker down, p95", f"{late(took):.2f} s", "8 s")
+        self._row("order committed -> create issued, broker down, p95", late(took), "s", 8)
 
     def _start(self, name: str) -> float:
+        if Model.objects.filter(name=name).exists():
+            return self._order(lambda: orders.start(name, None), "create")
+        return self._order(lambda: loop_inside.define(name, 1), "create")
+
+    def _order(self, order: Callable[[], object], *actions: str) -> float:
+        """Seconds until the host tells of it; they begin before the order, so that its own transaction is in them."""
+        began = time.monotonic()
+        order()
+        return self._ears.first(began, *actions)
+
+    def _kill(self, name: str) -> float:
+        """Seconds from a container's death by another hand to its row."""
+        attempt = Attempt.objects.get(replica__model__name=name, ended_at=None)
         began = clock.now()
-        if Replica.objects.filter(model__name=name).exists():
-            orders.start(name, None)
-        else:
-            define(name, 1)
-        rows = Attempt.objects.filter(replica__model__name=name, queued_at__gte=began, created_at__isnull=False)
+        self._at.runtime.kill(attempt.container_id)
+        rows = Transition.objects.filter(replica__model__name=name, new="exited", at__gte=began).order_by("id")
         wait(rows.exists)
-        return float((rows.values_list("created_at", flat=True)[0] - began).total_seconds())  # type: ignore[operator]
+        return float((rows[0].at - began).total_seconds())
 
     def _state(self, name: str) -> str:
         return str(Replica.objects.get(model__name=name).observed)
 
-    def _transition(self, name: str, new: str, since: Any) -> Any:
-        rows = Transition.objects.filter(replica__model__name=name, new=new, at__gte=since).order_by("id")
-        wait(rows.exists)
-        return rows[0].at
+    def _ids(self) -> set[str]:
+        return {container.id for container in self._at.runtime.find()}
 
-    def _busy(self) -> float:
-        """Processor seconds of worker and agent, with their children."""
-        ticks = 0
-        for pid in self._pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+    def _busy(self) -> dict[str, float]:
+        return {role: self.processes.busy(role) for role in LOOP}
 
-    def _memory(self) -> int:
-        total = 0
-        for pid in self._pids():
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-        return total
-
-    def _pids(self) -> Iterator[int]:
-        groups = {self._processes[role].pid for role in ("worker", "agent")}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with gone_is_fine():
-                    if os.getpgid(int(entry.name)) in groups:
-                        yield int(entry.name)
+    def _row(self, what: str, seen: float, unit: str, bar: float | None = None, also: str = "") -> None:
+        self._table.add(Row(what, seen, unit, bar, also))
 
 
-def define(name: str, replicas: int) -> Model:
-    data = {"name": name, "engine": "llamacpp", "source": {"path": "tiny.gguf"}, "gpus": 0}
-    return orders.define({**data, "replicas": replicas, "desired": "running"}, None)[0]
+def watch(seconds: float) -> tuple[int, int]:
+    """How often this host is swept meanwhile (a busy machine may skip some), and how often we looked."""
+    until, seen, looks = time.monotonic() + seconds, set(), 0
+    while time.monotonic() < until:
+        seen.add(Host.objects.values_list("swept_at", flat=True).get())
+        looks += 1
+        time.sleep(0.5)
+    return len(seen) - 1, looks
 
 
-def sweeps() -> None:
-    """In this process, whose processor time is what counts, on a world in memory."""
-    vars(orders)["poke"] = lambda model_id: None
-    orders.remove("one", None)
-    Host.objects.update(cordoned=True)
-    places = [place(f"h{number}") for number in range(HOSTS)]
-    for at in places:
-        model = define(f"on-{at.host.name}", EACH)
-        settle(model.id)
-        Replica.objects.filter(model=model).update(host=at.host)
-        for _ in range(3):
-            sweep(at)
-    worlds = [at.runtime._world for at in places]  # type: ignore[attr-defined]
-    changes, began = sum(len(world.changes()) for world in worlds), time.process_time()
-    with CaptureQueriesContext(connection) as queries:
-        for at in places:
-            sweep(at)
-    took = time.process_time() - began
-    writes = [q["sql"] for q in queries if q["sql"].startswith(WRITES) and 'UPDATE "fleet_host"' not in q["sql"]]
-    changes = sum(len(world.changes()) for world in worlds) - changes
-    figure = f"{took:.2f} s CPU, {changes} changing calls, {len(writes)} writes"
-    row(f"{HOSTS * EACH} settled replicas on {HOSTS} hosts, one sweep each", figure, "1 s, 0, 0")
+def asked() -> int:
+    """Transactions in this database up to now: outside of a block, each query is one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
 
 
-def place(name: str) -> Here:
-    """Another host, imaginary, with nothing on it."""
-    world = World()
-    world.add_image(engine("llamacpp").image_for(gpus=False))
-    at = Here(
-        Host.objects.create(name=name),
-        FakeRuntime(world, Install.identity(), settings.ENV.cortex_models.resolve()),
-        world.gpus,
-    )
-    hosts.register(at)
-    return at
-
-
-@contextmanager
-def gone_is_fine() -> Iterator[None]:
-    """A process may end while we look."""
-    try:
-        yield
-    except (ProcessLookupError, FileNotFoundError):
-        return
-
-
-def wait(true: Callable[[], Any]) -> None:
+def wait(true: Callable[[], Any]) -> Any:
     until = time.monotonic() + PATIENCE
-    while not true():
+    while not (answer := true()):
         if time.monotonic() > until:
             raise TimeoutError("it did not come to pass")
         time.sleep(0.01)
+    return answer
 
 
 def late(values: list[float]) -> float:
     return sorted(values)[min(int(len(values) * 0.95), len(values) - 1)]
-
-
-def row(what: str, figure: str, bar: str) -> None:
-    print(f"{what:58} {figure:42} bar {bar}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Records llama.cpp's own memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [MODELS_FOLDER]."""
+"""Records llama.cpp's memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [--models FOLDER] [--seed N].
+
+With a seed, models and options are drawn by chance, else every model is planned in the configurations of PLANS.
+"""
 
 import json
 import re
@@ -6,16 +9,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tools.plans.dense_models import dense_models
+from tools.plans.drawn import drawn
+from tools.plans.further_models import further_models
 from tools.plans.layouts import Model
 from tools.plans.sparse import write_sparse
 from tools.plans.sparse_models import sparse_models
 
-FIRST_PORT, TRIES = 50151, 4
+FIRST_PORT, MOST_GPUS, TRIES = 50151, 4, 4
 NO_TABLE = "its log has no table of memory"
 ROW = re.compile(r"\|\s+- (?P<name>\S+).*?=\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)\)? [+|]")
 HOST = re.compile(r"\|\s+- (?P<name>\S+)\s+\|\s+\d+ =\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)")
@@ -37,9 +43,12 @@ def models() -> list[Model]:
     return dense_models() + sparse_models()
 
 
-def arguments(model: Model, plan: str) -> list[str]:
-    layers = model.number("block_count")
-    return plan.format(half=layers // 2, most=layers - 3).split()
+def chosen() -> Iterator[tuple[Model, int, list[str]]]:
+    """Every model in every configuration of PLANS, with its number of GPUs."""
+    for model in models():
+        layers = model.number("block_count")
+        for count, wish in PLANS:
+            yield model, count, wish.format(half=layers // 2, most=layers - 3).split()
 
 
 @contextmanager
@@ -108,29 +117,31 @@ def build(folder: Path) -> str:
     return match[1] if match else "unknown"
 
 
-def record(folder: Path, out: Path, kept: Path) -> None:
+def record(folder: Path, out: Path, kept: Path, plans: Iterable[tuple[Model, int, list[str]]]) -> None:
     """Writes one JSON line for each plan; models' files stay in ``kept`` and are written once."""
-    version, most = build(folder), max(count for count, _ in PLANS)
-    with servers(folder, most) as devices, out.open("w") as file:
-        for model in models():
+    version = build(folder)
+    with servers(folder, MOST_GPUS) as devices, out.open("w") as file:
+        for model, count, args in plans:
             gguf = kept / f"{model.name}.gguf"
             if not gguf.exists():
                 write_sparse(gguf, model.family, model.header(), model.layout)
-            for count, wish in PLANS:
-                row = plan(folder, gguf, arguments(model, wish), devices[:count])
-                if isinstance(row, str):
-                    print(f"{model.name}: {wish}: {row}", file=sys.stderr)
-                else:
-                    file.write(json.dumps(row | {"build": version}, separators=(",", ":")) + "\n")
+            row = plan(folder, gguf, args, devices[:count])
+            if isinstance(row, str):
+                print(f"{model.name}: {' '.join(args)}: {row}", file=sys.stderr)
+            else:
+                file.write(json.dumps(row | {"build": version}, separators=(",", ":")) + "\n")
 
 
 def main() -> None:
-    folder, out = Path(sys.argv[1]), Path(sys.argv[2])
-    if len(sys.argv) > 3:
-        record(folder, out, Path(sys.argv[3]))
-        return
-    with tempfile.TemporaryDirectory() as kept:
-        record(folder, out, Path(kept))
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where llama-fit-params and ggml-rpc-server lie")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--models", type=Path, help="where to keep the models' headers")
+    parser.add_argument("--seed", type=int)
+    asked = parser.parse_args()
+    plans = chosen() if asked.seed is None else drawn(asked.seed, models(), further_models())
+    with tempfile.TemporaryDirectory() as made:
+        record(asked.folder, asked.out, asked.models or Path(made), plans)
 
 
 if __name__ == "__main__":

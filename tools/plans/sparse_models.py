@@ -139,11 +139,13 @@ def mamba(name: str, config: dict[str, Key], state: dict[str, Key]) -> Model:
     return model
 
 
-def granite_hybrid(name: str, config: dict[str, Key], state: dict[str, Key], full: set[int]) -> Model:
-    layers = [8 if layer in full else 0 for layer in range(40)]
+def granite_hybrid(
+    name: str, config: dict[str, Key], state: dict[str, Key], full: set[int], kv_heads: int = 8
+) -> Model:
+    layers = [kv_heads if layer in full else 0 for layer in range(40)]
     scales: dict[str, Key] = {"attention.scale": 0.0078125, "embedding_scale": 12.0, "residual_scale": 0.22}
-    extra: dict[str, Key] = {"logit_scale": 16.0, "attention.head_count_kv": layers, "rope.dimension_count": 128}
-    model = Model(name, "granitehybrid", config | state | scales | extra)
+    extra: dict[str, Key] = {"logit_scale": 16.0, "attention.head_count_kv": layers}
+    model = rope_of(Model(name, "granitehybrid", config | state | scales | extra))
     ends(model, tied=True)
     for layer in range(40):
         if layer in full:
@@ -171,7 +173,8 @@ def falcon_h1(name: str, config: dict[str, Key], state: dict[str, Key]) -> Model
 
 def nemotron_h(name: str, pattern: str, config: dict[str, Key], state: dict[str, Key]) -> Model:
     kv_heads = [8 if kind == "*" else 0 for kind in pattern]
-    ff = [21504 if kind == "-" else 0 for kind in pattern]
+    width = int(str(config["feed_forward_length"]))
+    ff = [width if kind == "-" else 0 for kind in pattern]
     sizes: dict[str, Key] = {"attention.key_length": 128, "attention.value_length": 128, "rope.dimension_count": 128}
     extra: dict[str, Key] = {"attention.head_count_kv": kv_heads, "feed_forward_length": ff}
     model = Model(name, "nemotron_h", config | state | sizes | extra)
@@ -181,7 +184,7 @@ def nemotron_h(name: str, pattern: str, config: dict[str, Key], state: dict[str,
         if kind == "*":
             attention(model, layer)
         elif kind == "-":
-            dense(model, layer, gated=False, width=21504)
+            dense(model, layer, gated=False, width=width)
         else:
             mamba2(model, layer)
     return model
@@ -251,8 +254,11 @@ def gemma3n(name: str, config: dict[str, Key]) -> Model:
     return model
 
 
-def gemma4(name: str, config: dict[str, Key], *, shared: int = 0, own: int = 0) -> Model:
-    """``shared`` layers reuse an earlier cache; ``own`` is the width of each layer's own inputs."""
+def gemma4(name: str, config: dict[str, Key], *, shared: int = 0, own: int = 0, period: int = 6) -> Model:
+    """``shared`` layers reuse an earlier cache; ``own`` is the width of each layer's own inputs.
+
+    One layer of each ``period`` sees everything.
+    """
     count = len(list(config["attention.head_count_kv"]))  # type: ignore[arg-type]
     extra: dict[str, Key] = {
         "attention.key_length": 512,
@@ -260,7 +266,7 @@ def gemma4(name: str, config: dict[str, Key], *, shared: int = 0, own: int = 0) 
         "attention.key_length_swa": 256,
         "attention.value_length_swa": 256,
         "attention.sliding_window": 512 if own else 1024,
-        "attention.sliding_window_pattern": [layer % 6 != 5 for layer in range(count)],
+        "attention.sliding_window_pattern": [(layer + 1) % period != 0 for layer in range(count)],
         "attention.shared_kv_layers": shared,
         "embedding_length_per_layer_input": own,
         "final_logit_softcapping": 30.0,
@@ -276,7 +282,7 @@ def gemma4(name: str, config: dict[str, Key], *, shared: int = 0, own: int = 0) 
         model.add("per_layer_model_proj.weight", hidden, own * count)
         model.add("per_layer_proj_norm.weight", own)
     for layer in range(count):
-        attention(model, layer, norms=True, window=layer % 6 != 5)
+        attention(model, layer, norms=True, window=(layer + 1) % period != 0)
         dense(model, layer)
         norms(model, layer, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
         if own:

@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from cortex.api import documented, estimate_shapes, estimates, reading
 from cortex.api.permissions import IsKnown
 from cortex.api.views import writes
-from cortex.catalog.definition import Definition, Problem, Refusal, describe, parse
+from cortex.catalog.definition import Definition, Placement, Problem, Refusal, describe, parse
 from cortex.catalog.models import Model
 from cortex.catalog.stack import stack
 from cortex.orchestration import forecasts
@@ -36,7 +36,8 @@ class Estimates(APIView):
         if asked.host is None:
             found = forecasts.of(definition, model)
         else:
-            found = forecasts.on(definition, estimates.imagined(asked.host))
+            anywhere = definition.model_copy(update={"placement": Placement()})
+            found = forecasts.on(anywhere, estimates.imagined(asked.host))
         return Response(estimates.answer(definition, found).model_dump(mode="json"))
 
 

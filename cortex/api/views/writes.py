@@ -11,6 +11,9 @@ from rest_framework.response import Response
 from cortex.api import answers, estimates, reading, shapes
 from cortex.catalog.definition import describe
 from cortex.catalog.models import Desired, Model
+from cortex.fleet.models import Replica
+from cortex.fleet.states import Observed
+from cortex.orchestration import needs
 from cortex.orchestration.orders import NoSuchModel
 
 REPLACES = {"engine", "source", "options", "image", "context", "users", "gpus"}
@@ -57,6 +60,7 @@ def _try(name: str, order: Write) -> shapes.PlanAnswer:
         model, created = order()
         definition = describe(model)
         after = definition.model_dump(mode="json")
+        moves = not created and any(not needs.met(replica, _cards(replica)) for replica in _running(model))
         transaction.set_rollback(True)
     changes = [
         shapes.FieldChange(field=key, before=before.get(key), after=value)
@@ -68,7 +72,16 @@ def _try(name: str, order: Write) -> shapes.PlanAnswer:
         name=name,
         created=created,
         changes=changes,
-        restarts=runs_on and bool(REPLACES & {change.field for change in changes}),
+        restarts=runs_on and (moves or bool(REPLACES & {change.field for change in changes})),
         turn=was.turn if was else 0,
         estimate=estimates.softly(definition, was),
     )
+
+
+def _running(model: Model) -> list[Replica]:
+    rows = Replica.objects.filter(model=model).exclude(observed=Observed.ABSENT)
+    return list(rows.select_related("model", "host"))
+
+
+def _cards(replica: Replica) -> list[str]:
+    return list(replica.seats.values_list("gpu_id", flat=True))

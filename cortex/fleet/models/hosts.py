@@ -2,8 +2,9 @@
 
 import uuid
 from datetime import timedelta
+from typing import ClassVar
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import F, Q
 
 from cortex.fleet import clock
@@ -17,6 +18,8 @@ class Install(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     only = models.BooleanField(default=True, unique=True, editable=False)
 
+    known: ClassVar[str] = ""
+
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(only=True), name="install_is_only_one")]
 
@@ -25,8 +28,13 @@ class Install(models.Model):
 
     @classmethod
     def identity(cls) -> str:
-        """Thirty-two hex digits, made on first use."""
-        return cls.objects.get_or_create(only=True)[0].id.hex
+        """Thirty-two hex digits, made on first use. They never change, so that each process asks once."""
+        if cls.known:
+            return cls.known
+        found = cls.objects.get_or_create(only=True)[0].id.hex
+        if not connection.in_atomic_block:  # what a transaction made may never have been
+            cls.known = found
+        return found
 
 
 class HostQuerySet(models.QuerySet["Host"]):
@@ -38,12 +46,14 @@ class Host(models.Model):
     """A container engine with its GPUs and one worker queue. `memory` is bytes; `condition` says what is wrong.
 
     `machine` is the name its container engine gives; `toolkit_condition` why containers get no GPUs there,
-    which `gpu_condition` repeats. `labels` are what people call it, for models that ask.
+    which `gpu_condition` repeats. `labels` are what people call it, for models that ask. Of its `memory`, `reserved`
+    is promised to replicas.
     """
 
     name = models.CharField(max_length=63, unique=True)
     cores = models.PositiveIntegerField(default=0)
     memory = models.PositiveBigIntegerField(default=0)
+    reserved = models.PositiveBigIntegerField(default=0)
     version = models.CharField(max_length=100, blank=True, default="")
     condition = models.TextField(blank=True, default="")
     gpu_condition = models.TextField(blank=True, default="")

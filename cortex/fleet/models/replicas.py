@@ -29,16 +29,20 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
             model__removed_at=None,
             slot__lt=F("model__replicas"),
             draining_at=None,
+            called_off=False,
         ).exclude(address="")
 
 
 class Replica(models.Model):
     """One slot of a model on one host; outlives its containers.
 
+    While the definition changes, a slot has two: the one that serves, and the one that `replaces` it as soon as it
+    serves too. Of the two, the one no longer needed is `called_off`: it drains, stops, and its row goes.
+
     `observed` changes through observe() alone. `turn` is the model's turn that this row last acted on;
     `failures`, `retry_at` and `gave_up` are the backoff, kept here so that no restart forgets it.
     `misses` are probes in a row that got no answer, the last at `missed_at`. From `draining_at` on it gets no
-    new requests.
+    new requests. `memory` is bytes of its host's own that were promised to it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -56,18 +60,25 @@ class Replica(models.Model):
     draining_at = models.DateTimeField(null=True)
     retry_at = models.DateTimeField(null=True)
     gave_up = models.BooleanField(default=False)
+    replaces = models.OneToOneField("self", null=True, on_delete=models.SET_NULL, related_name="successor")
+    called_off = models.BooleanField(default=False)
+    memory = models.PositiveBigIntegerField(default=0)
 
     objects = ReplicaQuerySet.as_manager()
 
     class Meta:
         ordering = ["model", "slot"]
         constraints = [
-            models.UniqueConstraint(fields=["model", "slot"], name="replica_slot_is_unique"),
+            models.UniqueConstraint(
+                fields=["model", "slot"],
+                condition=Q(replaces=None, called_off=False),
+                name="replica_slot_is_unique",
+            ),
             models.CheckConstraint(condition=Q(observed__in=list(Observed)), name="replica_observed_is_known"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.model.name}/{self.slot}"
+        return f"{self.model.name}/{self.slot}{' (new)' if self.replaces_id else ''}"
 
     @property
     def container_name(self) -> str:
@@ -76,10 +87,12 @@ class Replica(models.Model):
 
     @property
     def wanted(self) -> bool:
-        return self.model.wants(self.slot)
+        return self.model.wants(self.slot) and not self.called_off
 
     @property
     def phase(self) -> Phase:
+        if self.draining_at and self.observed == Observed.READY:
+            return Phase.DRAINING
         return phase(Observed(self.observed), wanted=self.wanted, failures=self.failures)
 
     def observe(self, new: Observed, reason: str, *, address: str = "") -> bool:
@@ -125,6 +138,11 @@ class Replica(models.Model):
         """From now on it gets no new requests."""
         self.draining_at = clock.now()
         self.save(update_fields=["draining_at"])
+
+    def call_off(self) -> None:
+        """It is no longer needed, though its model is."""
+        self.called_off = True
+        self.save(update_fields=["called_off"])
 
     def end_drain(self) -> None:
         """It may get requests again, or it is gone."""

@@ -1,12 +1,14 @@
 """Small words of templates: icons, sizes, states, times."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django import template
 from django.conf import settings
 from django.templatetags.static import static
-from django.utils.html import format_html
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -40,6 +42,13 @@ def icon(name: str, label: str = "") -> SafeString:
 def state(phase: str) -> SafeString:
     """A state: its icon and its word, never colour alone."""
     return format_html('<span class="state" data-state="{}">{} {}</span>', phase, icon(ICONS[phase]), phase.title())
+
+
+@register.simple_tag
+def in_the_way(replicas: Iterable[str]) -> SafeString:
+    """Replicas, as model/slot, each a link to its model's page."""
+    names = [(name.rpartition("/")[0], name) for name in replicas]
+    return format_html_join(", ", '<a href="{}">{}</a>', [(reverse("ui:model", args=[of]), name) for of, name in names])
 
 
 @register.filter

@@ -11,7 +11,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from cortex.catalog.models import Model
 from cortex.fleet.models import Attempt
-from cortex.ui import measured, story
+from cortex.ui import measured, places, story
 from cortex.ui.answers import by_htmx, live
 from cortex.ui.gate import signed_in
 from cortex.ui.rows import Row, rows
@@ -43,5 +43,6 @@ def _context(row: Row) -> dict[str, Any]:
         "orders": row.model.orders.all()[:LATEST],
         "command": story.command(attempt),
         "snippets": story.snippets(row.model.name, settings.ENV.cortex_gateway_url.rstrip("/")),
+        "place": places.told(row.model),
         "options": sorted(row.model.options.items()),
     }

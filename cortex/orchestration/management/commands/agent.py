@@ -11,6 +11,7 @@ from cortex.orchestration.runtimes import here
 
 class Command(BaseCommand):
     help = "Watches this host: events, logs, fetches, cards. One a host."
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         agent = Agent(here())

@@ -1,0 +1,70 @@
+"""REPLACE on change: where there is room the new one serves before the old one drains; else one stops, then starts."""
+
+from django.db import transaction
+from django.db.models import Q
+
+from cortex.catalog.models import Model
+from cortex.fleet.models import Overtaken, Replica
+from cortex.fleet.states import Observed, Successor
+from cortex.orchestration import settle
+from cortex.orchestration.effects import effect
+from cortex.orchestration.observe import Seen
+from cortex.orchestration.stopping import drain
+from cortex.orchestration.work import Work
+
+
+def successor(replica: Replica) -> Successor:
+    """How far the one that is to take its place has come, by what people want now."""
+    new = Replica.objects.filter(replaces=replica, called_off=False).select_related("model").first()
+    if new is None:
+        return Successor.NONE
+    confirmed = new.attempts.filter(ended_at=None, confirmed_turn=new.model.turn)
+    ready = new.observed == Observed.READY and new.wanted and confirmed.exists()
+    return Successor.SERVING if ready else Successor.COMING
+
+
+def replace(work: Work, seen: Seen) -> bool:
+    """Begin to replace it, unless another replica of the model is between two definitions: one at a time."""
+    replica = work.replica
+    if replica.draining_at is None:
+        with effect("replace"), transaction.atomic():
+            model = Model.objects.select_for_update().get(id=replica.model_id)
+            if model.turn != replica.turn:
+                raise Overtaken(f"{replica} is to be something else by now.")
+            if _is_under_way(replica):
+                return False
+            if _make_room(replica):
+                return False
+            replica.drain()
+    return drain(work, seen)
+
+
+def _is_under_way(replica: Replica) -> bool:
+    """Whether another replica of the model is neither as it was nor as it shall be. A lost or homeless one is not."""
+    between = ~Q(observed=Observed.READY) | Q(draining_at__isnull=False) | Q(called_off=True)
+    others = Replica.objects.filter(between, model=replica.model, host__isnull=False).exclude(id=replica.id)
+    return others.exclude(observed=Observed.UNKNOWN).exists()
+
+
+def _make_room(replica: Replica) -> bool:
+    """Make the row of its successor where it fits beside it; False when it fits nowhere."""
+    new = Replica(model=replica.model, slot=replica.slot, replaces=replica)
+    new.host, _ = settle.choose_host(new)
+    if new.host:
+        new.save()
+    return new.host is not None
+
+
+def retire(work: Work, seen: Seen) -> bool:
+    """What is to take its place serves, or it has nothing left to serve with: it is no longer needed."""
+    with effect("retire"):
+        work.replica.call_off()
+    return True
+
+
+def recall(work: Work, seen: Seen) -> bool:
+    """People went back to what it serves: nobody needs the one that was to take its place."""
+    with effect("recall"):
+        for new in Replica.objects.filter(replaces=work.replica, called_off=False):
+            new.call_off()
+    return False
