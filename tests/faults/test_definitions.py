@@ -184,6 +184,7 @@ def start(model: Model, loop: Loop, wrong: Json) -> None:
     turn = Model.objects.values_list("turn", flat=True).get(id=model.id) + 1
     plant(model, {"desired": "running", "turn": turn} | wrong)
     loop.world.add_image("x")
+    loop.time.pass_(10)
     sweep(loop.here)
 
 
