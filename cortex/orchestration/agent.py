@@ -102,8 +102,9 @@ class Agent:
     def _sample(self) -> float | None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        bare = not seen.cards and not self._here.host.gpus.exists()
-        return WITHOUT_CARDS if bare else None  # a host without cards rarely gets one
+        if seen.cards or self._here.host.gpus.exists():
+            return None
+        return WITHOUT_CARDS  # a host without cards rarely gets one
 
     def _measure(self) -> None:
         measure(self._here)

@@ -26,11 +26,11 @@ def asked(model: Model, host: Host | None, size: int) -> Asked:
     gpus = gpus.filter(host=host) if host else gpus
     counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
     try:
-        definition = confirm(model)
+        confirm(model)
         names = set(gpus.values_list("name", flat=True))
         return estimates.ask(definition, max(counts, default=0), past(definition, names), estimates.read_near)
     except (estimates.Unknown, Refusal) as why:
-        return estimates.ask_blindly(describe(model), size, str(why))
+        return estimates.ask_blindly(definition, size, str(why))
 
 
 def usable(definition: Definition) -> QuerySet[Gpu]:

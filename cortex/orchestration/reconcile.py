@@ -20,7 +20,7 @@ from cortex.orchestration.observe import Seen, is_new_miss, look
 from cortex.orchestration.replacing import recall, replace, retire, successor
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, surplus
-from cortex.orchestration.starting import start
+from cortex.orchestration.starting import absolve_host, start
 from cortex.orchestration.stopping import clear, drain, kill, remove, stop, stop_on
 from cortex.orchestration.work import Work
 from cortex.runtime.contract import Health, NotFound, RuntimeFault, Unreachable
@@ -135,6 +135,8 @@ class Pass:
     def _note(self, seen: Seen) -> None:
         """Keep what a look tells besides the word."""
         attempt = self.work.attempt
+        if seen.container:
+            absolve_host(self.work, seen.container)
         if seen.health is not None and attempt and attempt.ready_at:
             missed = seen.health is not Health.READY
             if not missed or is_new_miss(self.replica):

@@ -12,7 +12,16 @@ from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work, is_of
-from cortex.runtime.contract import Container, Label, NameTaken, NoGpuRuntime, NotFound, RuntimeFault, Unreachable
+from cortex.runtime.contract import (
+    Container,
+    Label,
+    NameTaken,
+    NoGpuRuntime,
+    NotFound,
+    RuntimeFault,
+    State,
+    Unreachable,
+)
 from engines.contract import ContainerSpec
 
 RETRY_HOST = timedelta(seconds=30)
@@ -85,9 +94,14 @@ def _run(work: Work, attempt: Attempt, container_id: str) -> bool:
     attempt.stamp("started_at")
     with effect("observe loading"):
         work.replica.observe(Observed.LOADING, "Its process starts.")
-    if work.replica.host and work.replica.host.toolkit_condition and work.replica.seats.exists():
-        Host.objects.filter(id=work.replica.host.id).update(toolkit_condition="", gpu_condition="")
     return True
+
+
+def absolve_host(work: Work, container: Container) -> None:
+    """A container runs with GPUs: so the host can give them."""
+    host = work.replica.host
+    if container.gpus and container.state is State.RUNNING and host and host.toolkit_condition:
+        Host.objects.filter(id=host.id).update(toolkit_condition="", gpu_condition="")
 
 
 def _note(attempt: Attempt, wanted: plan.Wanted, estimated: dict[str, object]) -> None:
