@@ -19,7 +19,7 @@ def ask(address: str | None, probe: Probe) -> Health:
     """Health of the server at host:port. Never raises for what the server does.
 
     Only the status line is read, so redirects are not followed and a flood of a body costs nothing.
-    An answer that is neither 200 nor 503 is as good as none.
+    An answer that is neither 200 nor 503 is as good as none, except to a probe with a body.
     """
     return ask_all([(address, probe)])[0]
 
@@ -74,13 +74,12 @@ class _Talks:
 def _talk(address: str, probe: Probe) -> Talk:
     """One question and its answer; gives the socket and what it waits for."""
     where = urlsplit(f"//{address}")
-    request = f"GET {probe.path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: */*\r\n\r\n"
     family, kind, _, _, target = socket.getaddrinfo(where.hostname, where.port, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind) as connection:
         connection.setblocking(False)
         connection.connect_ex(target)
         yield connection, selectors.EVENT_WRITE
-        connection.sendall(request.encode())
+        connection.sendall(_request(address, probe))
         answer = b""
         while b"\n" not in answer and len(answer) < LONGEST_STATUS_LINE:
             yield connection, selectors.EVENT_READ
@@ -88,7 +87,16 @@ def _talk(address: str, probe: Probe) -> Talk:
             if not piece:
                 break
             answer += piece
-    return HEALTH.get(_status(answer), Health.SILENT)
+    return HEALTH.get(_status(answer), Health.READY if probe.body else Health.SILENT)
+
+
+def _request(address: str, probe: Probe) -> bytes:
+    head = f"{'POST' if probe.body else 'GET'} {probe.path} HTTP/1.1\r\nHost: {address}\r\n"
+    head += "Connection: close\r\nAccept: */*\r\n"
+    body = probe.body.encode()
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}\r\n".encode() + body
 
 
 def _status(answer: bytes) -> int:
