@@ -51,11 +51,17 @@ def unknown(replica: Replica, fault: RuntimeFault) -> Seen:
     return Seen(Observed.UNKNOWN, f"Host {replica.host} does not answer: {fault.what} Nothing is touched meanwhile.")
 
 
-def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) -> Health | None:
-    """Probe a running container whose attempt we know."""
+def question(container: Container | None, attempt: Attempt | None) -> Probe | None:
+    """What to ask a running container whose attempt we know."""
     if container is None or container.state is not State.RUNNING or attempt is None or not attempt.spec:
         return None
-    return runtime.probe(container, Probe.model_validate(attempt.spec["probe"]))
+    return Probe.model_validate(attempt.spec["probe"])
+
+
+def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) -> Health | None:
+    """Its answer; None where there is nobody to ask."""
+    probe = question(container, attempt)
+    return runtime.probe(container, probe) if container and probe else None
 
 
 def judge(replica: Replica, attempt: Attempt | None, container: Container | None, health: Health | None) -> Seen:
