@@ -18,6 +18,7 @@ from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
 from cortex.orchestration.measure import measure
+from cortex.orchestration.milestones import note_first_answers
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
 from cortex.orchestration.shipping import Shipper
@@ -98,6 +99,7 @@ class Agent:
 
     def _measure(self) -> None:
         measure(self._here)
+        note_first_answers(self._here)
 
     def _watch(self) -> None:
         """Events until they break off; the sweeps cover what happened in between."""
