@@ -146,7 +146,10 @@ class OperationAnswer(OrderAnswer):
 
     model: str
     state: State = Field(
-        description="failed: given up until somebody changes something. overtaken: a later order took its place."
+        description=(
+            "failed: given up until somebody changes something, or tried three times in vain and tried again. "
+            "overtaken: a later order took its place."
+        )
     )
     phase: str
     reason: str

@@ -88,9 +88,12 @@ def _claimed(replica: Replica, attempt: Attempt, container: Container, health: H
         case State.CREATED:
             return _never_started(replica, attempt, container)
     if attempt.ending:
-        return Seen(Observed.STOPPING, attempt.ending, container)
+        known = replica.observed == Observed.STOPPING
+        return Seen(Observed.STOPPING, replica.reason if known else attempt.ending, container)
     if container.state is State.PAUSED:
         return Seen(Observed.UNRESPONSIVE, "Somebody paused its container.", container)
+    if container.altered:
+        return Seen(Observed.UNRESPONSIVE, f"Somebody changed its container: {container.altered}.", container)
     return _running(replica, attempt, container, health)
 
 

@@ -72,25 +72,21 @@ ROWS = (
         9,
         "Docker freezes: calls are taken and never answered",
         "Every call ends in time; replicas are unknown, not failed; seats are kept; the doors answer within 500 ms.",
-        impossible=NOT_YET,
     ),
     Fault(
         10,
         "Docker is restarted, without and with live-restore",
         "Without: what ended is started again, one launch at a time on a card. With: nothing is restarted.",
-        impossible=NOT_YET,
     ),
     Fault(
         11,
         "The event stream ends, hangs half open, or 300 events pass unheard",
         "Everything is looked at on the next connection; nothing is missed.",
-        impossible=NOT_YET,
     ),
     Fault(
         12,
         "Somebody kills, removes, pauses, renames, updates or reconnects a container by hand",
         "Seen by the next look: killed and removed ones return, paused ones are replaced, renamed ones are ours still.",
-        impossible=NOT_YET,
     ),
     Fault(
         13,
@@ -137,31 +133,26 @@ ROWS = (
         "An engine ignores TERM",
         "KILL after its grace; the whole takes no longer; the seat is freed once the end was seen.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         21,
         "A container that cannot be killed: stop and kill are never answered",
         "Said to be stuck, its cards cordoned, tried again at intervals; other replicas are not held up.",
-        impossible=NOT_YET,
     ),
     Fault(
         22,
         "An engine hangs: /health answers 200, and no token comes",
         "Seen by what no request got and a probe of one token; replaced. A busy engine is left alone.",
-        impossible=NOT_YET,
     ),
     Fault(
         23,
         "An engine loads for ten minutes",
         "Not restarted while it shows progress; when it shows none, the reason says how long it was given.",
-        impossible=NOT_YET,
     ),
     Fault(
         24,
         "The health endpoint dribbles, floods, or redirects",
         "A bounded read in a bounded time, no redirect followed, no memory taken.",
-        impossible=NOT_YET,
     ),
     Fault(
         25,
