@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import redis
-from django.db import DatabaseError
+from django.db import Error as DatabaseFault
 
 from cortex.fleet.models import Attempt
 from cortex.orchestration.effects import effect
 from cortex.orchestration.runtimes import Here
 from cortex.telemetry import firsts
-from engines import engine
+from engines import UnknownEngine, engine
 from engines.contract import Milestone
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,10 @@ def _look_up(replica: UUID, number: int) -> _Heard | None:
     attempt = ours.select_related("replica__model").first()
     if attempt is None:
         return None
-    kind = engine(attempt.replica.model.engine)
+    try:
+        kind = engine(attempt.replica.model.engine)
+    except UnknownEngine:
+        return None
     left = {step for step in kind.milestones if getattr(attempt, FIELDS[step]) is None}
     return _Heard(attempt, kind.milestone, left) if left else None
 
@@ -85,7 +88,7 @@ def listen(milestones: Milestones, lines: list[Line]) -> None:
     """Hear the lines; a database that is away costs a mark on a timeline, and nothing else."""
     try:
         milestones.hear(lines)
-    except DatabaseError as error:
+    except DatabaseFault as error:
         log.warning("steps of starts are not noted: %s", error)
 
 

@@ -100,10 +100,10 @@ def _place(replica: Replica) -> None:
         replica.observe(Observed.ABSENT, f"Waits for room. {why}", in_the_way=why.in_the_way)
 
 
-def choose_host(replica: Replica) -> tuple[Host | None, placement.NoRoom | None]:
-    """Where there is room for it now, or why there is none."""
+def choose_host(replica: Replica, apart_from: Model | None = None) -> tuple[Host | None, placement.NoRoom | None]:
+    """Where there is room for it now, or why there is none; what the model `apart_from` holds counts as free."""
     hosts = list(Host.objects.all())
-    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts)))
+    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts), apart_from))
     if isinstance(answer, placement.NoRoom):
         return None, answer
     return next(host for host in hosts if host.name == answer.host), None
