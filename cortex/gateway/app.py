@@ -19,7 +19,7 @@ from cortex.gateway.openai import Fault
 from cortex.gateway.question import read
 from cortex.gateway.relay import Call, Limits, Relay, session
 from cortex.gateway.routing import Router
-from cortex.telemetry import inflight
+from cortex.telemetry import firsts, inflight
 
 logger = logging.getLogger("cortex.gateway")
 
@@ -55,6 +55,7 @@ class Gateway:
         """The session, the first table, and what goes on in the background."""
         await self._router.refresh()
         told = inflight.Writer(self._router.in_flight, self._router.changed, self._router.silence)
+        teller = firsts.Teller(self._router.firsts)
         async with session() as shared:
             self._relay = Relay(shared, self._router, self._limits)
             tasks = [
@@ -62,6 +63,7 @@ class Gateway:
                 asyncio.create_task(_forever(self._keyring.note, keys.NOTED_EVERY)),
                 asyncio.create_task(_forever(self._flush, FLUSH_EVERY)),
                 asyncio.create_task(_forever(told.follow, inflight.WRITTEN_EVERY)),
+                asyncio.create_task(_forever(teller.tell, firsts.TOLD_EVERY)),
             ]
             try:
                 yield
@@ -71,6 +73,7 @@ class Gateway:
                 await self._keyring.note()
                 self._meter.flush()
                 await told.close()
+                await teller.close()
 
     async def _flush(self) -> None:
         self._meter.flush()

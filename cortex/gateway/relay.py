@@ -108,6 +108,8 @@ class Relay:
             try:
                 with self._router.busy(target):
                     await self._ask(target.address, call, patience)
+                if call.usage.first is not None:
+                    self._router.answered(target, time.monotonic() - call.began - call.usage.first)
                 return
             except Failed as failed:
                 cause = failed.__cause__ or failed

@@ -19,6 +19,7 @@ from cortex.fleet.models import Replica
 from cortex.fleet.states import Phase
 from cortex.fleet.status import status
 from cortex.gateway.openai import Fault
+from cortex.telemetry.firsts import Answered
 
 logger = logging.getLogger("cortex.gateway")
 
@@ -81,7 +82,8 @@ def _route(model: Model, targets: list[Target], replicas: list[Replica]) -> Rout
 class Router:
     """The table, and how busy each replica is with requests of this process.
 
-    `in_flight` counts them by replica, and holds no zeros; `changed` is set whenever it changes.
+    `in_flight` counts them by replica, and holds no zeros; `changed` is set whenever it changes. `firsts` tells
+    of each replica in the table when it first answered here, in Unix time.
     """
 
     def __init__(self, load: Callable[[], Table], threads: Executor) -> None:
@@ -91,6 +93,7 @@ class Router:
         self.changed = asyncio.Event()
         self._silent_since: dict[UUID, float] = {}
         self._avoided: dict[Target, float] = {}
+        self.firsts: dict[Answered, float] = {}
         self._reading = asyncio.Lock()
         self.loaded_at: float | None = None
         self.trouble = ""
@@ -109,6 +112,9 @@ class Router:
             logger.warning("The database answers again; routes are fresh.")
         self.trouble, self.loaded_at = "", began
         now = time.monotonic()
+        present = {target for route in self._table.values() for target in route.replicas}
+        for gone in self.firsts.keys() - present:
+            del self.firsts[gone]
         self._avoided = {target: until for target, until in self._avoided.items() if until > now}
 
     def age(self) -> str:
@@ -153,6 +159,11 @@ class Router:
     def avoid(self, target: Target) -> None:
         """It failed. A replica that fails at once is never busy, and would otherwise draw every request."""
         self._avoided[target] = time.monotonic() + AVOIDED_FOR
+
+    def answered(self, target: Target, seconds_ago: float) -> None:
+        """It gave the first byte of an answer so long ago."""
+        if target not in self.firsts:
+            self.firsts[target] = time.time() - seconds_ago
 
     @contextmanager
     def busy(self, target: Target) -> Iterator[None]:

@@ -19,6 +19,7 @@ from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
 from cortex.orchestration.hanging import Doubts
 from cortex.orchestration.measure import measure
+from cortex.orchestration.milestones import note_first_answers
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import unsettled
 from cortex.orchestration.shipping import Shipper
@@ -108,6 +109,7 @@ class Agent:
 
     def _measure(self) -> None:
         measure(self._here)
+        note_first_answers(self._here)
 
     def _doubt(self) -> None:
         self._doubts.look()

@@ -96,17 +96,17 @@ def _may_move(replica: Replica) -> bool:
 def _place(replica: Replica) -> None:
     replica.host, why = choose_host(replica)
     replica.save(update_fields=["host"])
-    if replica.host is None:
-        replica.observe(Observed.ABSENT, f"Waits for room. {why}")
+    if why:
+        replica.observe(Observed.ABSENT, f"Waits for room. {why}", in_the_way=why.in_the_way)
 
 
-def choose_host(replica: Replica) -> tuple[Host | None, str]:
-    """Where there is room for it now, or why there is none."""
+def choose_host(replica: Replica, apart_from: Model | None = None) -> tuple[Host | None, placement.NoRoom | None]:
+    """Where there is room for it now, or why there is none; what the model `apart_from` holds counts as free."""
     hosts = list(Host.objects.all())
-    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts)))
+    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts), apart_from))
     if isinstance(answer, placement.NoRoom):
-        return None, str(answer)
-    return next(host for host in hosts if host.name == answer.host), ""
+        return None, answer
+    return next(host for host in hosts if host.name == answer.host), None
 
 
 def _size(replica: Replica) -> int:

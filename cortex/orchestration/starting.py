@@ -194,7 +194,7 @@ def _blame_host(work: Work, fault: NoGpuRuntime) -> bool:
 def _give_room_up(work: Work, why: seats.NoSeat) -> bool:
     """Somebody took the room meanwhile: wait, free to be placed elsewhere."""
     work.end(f"There was no room. {why}", failed=False)
-    work.wait(f"Waits for room. {why}", RETRY_ROOM)
+    work.wait(f"Waits for room. {why}", RETRY_ROOM, why.why.in_the_way)
     with effect("leave host"):
         Replica.objects.filter(id=work.replica.id, turn=work.replica.turn, seats=None, memory=0).update(host=None)
     return False
