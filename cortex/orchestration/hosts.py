@@ -21,7 +21,7 @@ class NameTaken(Exception):
 def register(here: Here) -> bool:
     """Write what the host is and that it lives; whether its container engine answers. Raises NameTaken."""
     values: dict[str, object] = {"seen_at": clock.now(), "condition": ""}
-    host = Host.objects.get(id=here.host.id)
+    host = _row(here)
     try:
         facts = here.runtime.facts()
     except RuntimeFault as fault:
@@ -34,6 +34,16 @@ def register(here: Here) -> bool:
         values |= {"cores": facts.cores, "memory": facts.memory, "version": facts.version, "machine": facts.name}
     Host.objects.filter(id=host.id).update(**values)
     return not values["condition"]
+
+
+def _row(here: Here) -> Host:
+    """This host's row; a new one where somebody forgot it while we were out of sight."""
+    found = Host.objects.filter(id=here.host.id).first()
+    if found is None:
+        found = Host.objects.get_or_create(name=here.host.name)[0]
+        here.host.pk = found.pk
+        log.warning("host %s had been forgotten; it is registered anew", found)
+    return found
 
 
 def _is_taken(host: Host, machine: str) -> bool:
