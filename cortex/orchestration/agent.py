@@ -17,6 +17,7 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
+from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
@@ -43,6 +44,7 @@ class Agent:
     def __init__(self, here: Here) -> None:
         self._here = here
         self._stop = threading.Event()
+        self._refused = ""
         self._started = threading.Event()
         self._started.set()
         self._shipper = Shipper(here.runtime)
@@ -50,7 +52,7 @@ class Agent:
         self._fetching: dict[UUID, threading.Thread] = {}
 
     def run(self) -> None:
-        """Until stop()."""
+        """Until stop(). Raises NameTaken when the host's name stands for another machine."""
         rounds: list[tuple[Callable[[], None], float]] = [
             (self._register, SAMPLE_EVERY),
             (self._watch, 1.0),
@@ -71,6 +73,8 @@ class Agent:
         self._looks.close()
         for thread in threads:
             thread.join(timeout=2)
+        if self._refused:
+            raise NameTaken(self._refused)
 
     def stop(self) -> None:
         self._stop.set()
@@ -80,6 +84,9 @@ class Agent:
         while not self._stop.is_set():
             try:
                 work()
+            except NameTaken as refusal:
+                self._refused = str(refusal)
+                self.stop()
             except (DatabaseError, RuntimeFault, OSError) as error:
                 log.warning("%s: %s: %s", work.__name__, type(error).__name__, error)
             except Exception:

@@ -1,5 +1,6 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -8,13 +9,15 @@ from django.db.models import Count, F, Q, QuerySet
 
 from cortex import placement
 from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog import files
 from cortex.catalog.definition import Refusal
 from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
-from cortex.fleet.models import SILENT_AFTER, Host, Replica
+from cortex.fleet.models import SILENT_AFTER, Host, Lack, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import needs, plan, seats
 from cortex.orchestration.effects import effect
+from cortex.orchestration.hosts import silent_together
 from cortex.telemetry import logs
 
 
@@ -33,8 +36,9 @@ def _is_homeless(now: datetime) -> Q:
 
 
 def _is_stranded(now: datetime) -> Q:
-    """On a host that can start nothing, with nothing of it there."""
+    """On a host that can start nothing, with nothing of it there; where most are silent at once nothing is moved."""
     silent = Q(host__seen_at=None) | Q(host__seen_at__lt=now - SILENT_AFTER)
+    silent &= ~Q(host__in=silent_together())
     unusable = silent | Q(host__cordoned=True) | ~Q(host__condition="")
     return Q(observed=Observed.ABSENT, seats=None, memory=0) & unusable
 
@@ -103,7 +107,8 @@ def _place(replica: Replica) -> None:
 def choose_host(replica: Replica) -> tuple[Host | None, str]:
     """Where there is room for it now, or why there is none."""
     hosts = list(Host.objects.all())
-    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts)))
+    why_not = faults(hosts) | lacks(replica.model)
+    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, why_not))
     if isinstance(answer, placement.NoRoom):
         return None, str(answer)
     return next(host for host in hosts if host.name == answer.host), ""
@@ -116,6 +121,20 @@ def _size(replica: Replica) -> int:
     except (UnreadableModel, Refusal):
         return 0
     return found.size if found else 0
+
+
+def lacks(model: Model) -> dict[int, str]:
+    """Which hosts said that they do not have a model's files, by their ids."""
+    told = Lack.objects.filter(path=model.path) if not model.repository else Lack.objects.none()
+    return dict(told.values_list("host_id", "reason"))
+
+
+def find_again(host: Host) -> None:
+    """Take back what this host said it lacks, where the files are there by now."""
+    for lack in Lack.objects.filter(host=host):
+        with suppress(files.Missing):
+            files.point(lack.path)
+            lack.delete()
 
 
 def faults(hosts: list[Host]) -> dict[int, str]:

@@ -15,7 +15,7 @@ from cortex.orchestration import hosts, strays
 from cortex.orchestration.observe import ask, judge, unknown
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import find_again, settle, unsettled
 from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Health, Unreachable
 
@@ -57,6 +57,7 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
     hosts.mark_silent()
+    find_again(here.host)
     for model in unsettled():
         settle(model.id)
     replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))

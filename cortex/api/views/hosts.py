@@ -54,7 +54,7 @@ def _host(row: Host, answering: bool) -> dict[str, Any]:
         cores=row.cores,
         memory=row.memory,
         version=row.version,
-        condition=row.condition,
+        condition=row.trouble,
         gpu_condition=row.gpu_condition,
         pretend=row.pretend,
         cordoned=row.cordoned,
