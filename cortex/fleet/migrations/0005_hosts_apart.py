@@ -34,4 +34,6 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('host', 'path'), name='lack_is_told_once')],
             },
         ),
+        # From now on an engine's id belongs to it: each machine says anew who it is.
+        migrations.RunSQL("UPDATE fleet_host SET machine = ''", migrations.RunSQL.noop),
     ]
