@@ -8,7 +8,17 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
-from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
+from engines.contract import (
+    MODELS,
+    ContainerSpec,
+    Diagnosis,
+    Engine,
+    Launch,
+    Mount,
+    one_token,
+    one_vector,
+    start_deadline,
+)
 from engines.diagnosis import judge
 from engines.habits import LlamaOptions, MemoryHabits
 from engines.symptoms import LLAMACPP
@@ -272,6 +282,7 @@ class LlamaCpp(Engine):
             env={"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"} if launch.gpus else {},
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
             gpus=launch.gpus,
+            token=(one_vector if options.embeddings else one_token)(launch.served_name),
             start_deadline=start_deadline(launch.files.size),
         )
         return spec.model_copy(update={"argv": (*_managed(launch, options, spec.port), *options.extra_args)})

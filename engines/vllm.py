@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, start_deadline
+from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, one_token, start_deadline
 from engines.diagnosis import judge
 from engines.habits import MemoryHabits
 from engines.symptoms import VLLM
@@ -43,6 +43,7 @@ class Vllm(Engine):
             env=_environment(launch, options),
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
             gpus=launch.gpus,
+            token=one_token(launch.served_name),
             # Workers of one model pass tensors through /dev/shm; Docker's own 64 MiB end in a bus error.
             shm=4 * GIB * max(1, len(launch.gpus)),
             start_deadline=start_deadline(launch.files.size, floor=180 if options.enforce_eager else 600),

@@ -6,7 +6,7 @@ from typing import Any
 from cortex.access.models import Person
 from cortex.catalog.models import Desired, Model, Order
 from cortex.fleet import clock
-from cortex.fleet.models import Attempt, Gpu, Host, Replica, Seat
+from cortex.fleet.models import Attempt, Gpu, Host, Replica, Seat, Stray
 from cortex.fleet.states import Observed
 
 GIB = 1024**3
@@ -23,7 +23,12 @@ main: exiting due to model loading error"""
 def host() -> Host:
     """A host with two cards."""
     made = Host.objects.create(
-        name="atlas", cores=32, memory=128 * GIB, version="Docker Engine 27.3", seen_at=clock.now()
+        name="atlas",
+        cores=32,
+        memory=128 * GIB,
+        version="Docker Engine 27.3",
+        seen_at=clock.now(),
+        labels={"zone": "cellar"},
     )
     for index, (total, used, busy, warm) in enumerate([(48, 34, 71, 64), (48, 9, 4, 41)]):
         Gpu.objects.create(
@@ -85,9 +90,17 @@ def whole_fleet(by: Person | None = None) -> Host:
     _on_its_way(atlas, second)
     _loading(atlas, second)
     _failing(atlas)
+    _left_over(atlas)
     resting = model("mistral-7b-instruct", desired=Desired.STOPPED, context=32768)
     replica(resting, atlas, Observed.ABSENT, "Stopped.")
     return atlas
+
+
+def _left_over(atlas: Host) -> None:
+    """A container that nobody claims, of a model that is no more."""
+    name = "cortex-5f1c0a7e-0b7d2e4090d24b1e8c331f0a6b7d2e40"
+    found = clock.now() - timedelta(minutes=1)
+    Stray.objects.create(host=atlas, container_id="5" * 64, name=name, model_name="phi-4", first_seen_at=found)
 
 
 def _serving(atlas: Host, gpu: Gpu, by: Person | None) -> None:

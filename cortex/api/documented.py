@@ -13,6 +13,7 @@ IF_MATCH = OpenApiParameter(
     "If-Match", str, OpenApiParameter.HEADER, description="The ETag you read; 412 when somebody changed it since."
 )
 WAIT = OpenApiParameter("wait", str, description="Answer when it is no longer pending, or after this long: `30s`.")
+FORCE = OpenApiParameter("force", bool, description="Also when it holds replicas; for administrators.")
 PAGE = [
     OpenApiParameter("limit", int, description="At most so many, up to 500."),
     OpenApiParameter("cursor", str, description="`next` of the list before."),

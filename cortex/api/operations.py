@@ -7,10 +7,12 @@ from django.db import connection
 
 from cortex.api import answers, shapes
 from cortex.catalog.models import Model, Order
+from cortex.fleet.models import Replica
 from cortex.fleet.status import status
 
 LOOK_EVERY = 0.5
 WAITING_AT_ONCE = 24
+KEEPS_FAILING = 3
 _places = BoundedSemaphore(WAITING_AT_ONCE)
 
 
@@ -61,5 +63,21 @@ def _progress(order: Order) -> tuple[shapes.State, str, str, str]:
     remedy = next((latest[r.id].remedy for r in replicas if r.failures and r.id in latest), "")
     if order.verb != "remove" and answers.is_settled(model, how, replicas, latest):
         return "done", how.phase, how.reason, ""
-    gave_up = any(replica.gave_up and replica.wanted and replica.turn == model.turn for replica in replicas)
-    return ("failed" if gave_up else "pending"), how.phase, how.reason, remedy
+    failing = [replica for replica in replicas if replica.wanted and replica.turn == model.turn and _fails(replica)]
+    if not failing:
+        return "pending", how.phase, how.reason, remedy
+    if any(replica.gave_up for replica in failing):
+        return "failed", how.phase, how.reason, remedy
+    return "failed", how.phase, *_why(max(failing, key=lambda replica: replica.failures))
+
+
+def _fails(replica: Replica) -> bool:
+    """Given up, or tried in vain so often that nobody ought to sit and wait for the next try."""
+    return replica.gave_up or replica.failures >= KEEPS_FAILING
+
+
+def _why(replica: Replica) -> tuple[str, str]:
+    """The reason and the remedy of what keeps failing, whatever its latest try does at this moment."""
+    last = replica.attempts.exclude(ended_at=None).defer("first_log", "last_log", "spec").first()
+    said = f" The last time: {last.reason}" if last else ""
+    return f"It failed {replica.failures} times in a row, and is tried again.{said}", last.remedy if last else ""

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from cortex.api import request_id
 from cortex.catalog.definition import Problem, Refusal
+from cortex.orchestration.host_orders import NoSuchHost
 from cortex.orchestration.orders import NoSuchModel
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ KINDS = {
     "forbidden": Kind(403, "This is not allowed.", "Use a key whose owner and scope allow it."),
     "not_found": Kind(404, "There is no such thing.", "Check the address; /api/v1/docs lists them all."),
     "no_such_model": Kind(404, "There is no such model.", "See which there are: `cortex ls`, or GET /api/v1/models."),
+    "no_such_host": Kind(404, "There is no such host.", "See which there are: `cortex hosts`, or GET /api/v1/hosts."),
     "wrong_method": Kind(405, "This address does not take that method.", "Use one of those in the Allow header."),
     "not_acceptable": Kind(406, "No such format.", "Accept application/json."),
     "conflict": Kind(409, "It clashes with what is there.", "Do what `errors` says, and send it again."),
@@ -134,6 +136,7 @@ RETRY = {"Retry-After": "5"}
 EXPLANATIONS: list[tuple[type[Exception], Explain]] = [
     (Refusal, _refusal),
     (NoSuchModel, _told("no_such_model")),
+    (NoSuchHost, _told("no_such_host")),
     (exceptions.NotAuthenticated, _with_challenge("no_key")),
     (exceptions.AuthenticationFailed, _with_challenge("bad_key")),
     (exceptions.PermissionDenied, _told("forbidden")),

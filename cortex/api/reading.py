@@ -55,8 +55,12 @@ def only(request: Request, *known: str) -> None:
     """Refuse query words that nobody reads: a misspelt `dry_run` would really write. Raises Refusal."""
     for name in request.query_params:
         if name not in known:
-            problem = Problem(f"?{name}", f"{name[:50]!r} is not known here.", f"Known are: {', '.join(known)}.")
+            problem = Problem(f"?{name}", f"{name[:50]!r} is not known here.", _known(known))
             raise Refusal("The request is not valid.", [problem])
+
+
+def _known(names: tuple[str, ...]) -> str:
+    return f"Known are: {', '.join(names)}." if names else "This address takes no query."
 
 
 def flag(request: Request, name: str) -> bool:

@@ -140,7 +140,10 @@ class OperationAnswer(OrderAnswer):
 
     model: str
     state: State = Field(
-        description="failed: given up until somebody changes something. overtaken: a later order took its place."
+        description=(
+            "failed: given up until somebody changes something, or tried three times in vain and tried again. "
+            "overtaken: a later order took its place."
+        )
     )
     phase: str
     reason: str
@@ -174,12 +177,29 @@ class HostAnswer(Answer):
     cores: int
     memory: int
     version: str
+    machine: str = Field(description="The name its container engine gives.")
+    labels: dict[str, str]
     condition: str
     gpu_condition: str
     pretend: bool
-    cordoned: bool
+    cordoned: bool = Field(description="Nothing new is placed there; what runs stays.")
     gpus: int
+    replicas: int
+    strays: int = Field(description="Containers there that nobody claims.")
     seen_at: datetime | None
+
+
+class StrayAnswer(Answer):
+    """A container of this install that no replica claims."""
+
+    id: int
+    host: str
+    container: str = Field(description="Its name.")
+    container_id: str
+    model: str = Field(description="What its label says; that model may be gone.")
+    first_seen_at: datetime
+    removed_after: datetime = Field(description="It goes by itself after this, unless too many are found at once.")
+    confirmed: bool = Field(description="Somebody said that it is to go now.")
 
 
 class EngineAnswer(Answer):

@@ -14,6 +14,7 @@ from cortex.api.views import (
     orders,
     pages,
     problem_pages,
+    strays,
 )
 
 
@@ -46,6 +47,10 @@ urlpatterns = [
     path("engines", engines.Engines.as_view(), name="engines"),
     path("engines/<name:name>/schema", engines.EngineSchema.as_view(), name="engine"),
     path("hosts", hosts.Hosts.as_view(), name="hosts"),
+    path("hosts/<name:name>", hosts.OneHost.as_view(), name="host"),
+    path("hosts/<name:name>/orders", orders.HostOrders.as_view(), name="host-orders"),
+    path("strays", strays.Strays.as_view(), name="strays"),
+    path("strays/<int:id>/confirm", strays.Confirm.as_view(), name="stray-confirm"),
     path("gpus", hosts.Gpus.as_view(), name="gpus"),
     path("files", hosts.Files.as_view(), name="files"),
     path("keys", keys.Keys.as_view(), name="keys"),

@@ -74,10 +74,14 @@ class Model(models.Model):
 
 
 class Order(models.Model):
-    """What somebody asked for, when: append-only, written in the transaction of the change itself."""
+    """What somebody asked for, when: append-only, written in the transaction of the change itself.
+
+    It is about a model, or about a host: then it has no turn.
+    """
 
     model = models.ForeignKey(Model, null=True, on_delete=models.SET_NULL, related_name="orders")
-    model_name = models.CharField(max_length=63)
+    model_name = models.CharField(max_length=63, blank=True, default="")
+    host_name = models.CharField(max_length=63, blank=True, default="")
     verb = models.CharField(max_length=16)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="orders")
     by_name = models.CharField(max_length=150)
@@ -89,4 +93,4 @@ class Order(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.model_name} by {self.by_name}"
+        return f"{self.verb} {self.model_name or self.host_name} by {self.by_name}"

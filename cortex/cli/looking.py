@@ -1,4 +1,4 @@
-"""Hosts, cards, engines, files."""
+"""Cards, engines, files."""
 
 from typing import Annotated
 
@@ -21,20 +21,6 @@ def gpus(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
         "MODELS": lambda g: ", ".join(g["models"]),
     }
     output.show_list(ctx.obj.every("gpus"), columns, output_format, name="uuid")
-
-
-def hosts(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
-    """List hosts, and what is wrong with them when something is."""
-    columns: output.Columns = {
-        "NAME": lambda h: h["name"],
-        "ANSWERS": lambda h: "yes" if h["answering"] else "no",
-        "CORES": lambda h: h["cores"],
-        "MEMORY": lambda h: output.size(h["memory"]),
-        "GPUS": lambda h: h["gpus"],
-        "ENGINE": lambda h: h["version"],
-        "CONDITION": lambda h: " ".join(filter(None, [h["condition"], h["gpu_condition"]])),
-    }
-    output.show_list(ctx.obj.every("hosts"), columns, output_format)
 
 
 def engines(
@@ -70,5 +56,5 @@ def files(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (gpus, hosts, engines, files):
+    for command in (gpus, engines, files):
         app.command()(command)

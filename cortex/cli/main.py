@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cortex.cli import access, applying, chatting, doctor, estimating, login, looking, models
+from cortex.cli import access, applying, chatting, doctor, estimating, hosts, login, looking, models
 from cortex.cli.failures import Exit, Failure
 from cortex.cli.rest import Rest
 
@@ -50,5 +50,5 @@ def connect(
     ctx.call_on_close(ctx.obj.close)
 
 
-for room in (models, applying, estimating, looking, chatting, doctor, access):
+for room in (models, applying, estimating, hosts, looking, chatting, doctor, access):
     room.add_to(app)

@@ -1,13 +1,12 @@
 """Models: see them, order them about."""
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from cortex.cli import output, waiting
-from cortex.cli.failures import Exit, Failure
+from cortex.cli.failures import Exit
 from cortex.cli.output import Format, Output
 from cortex.cli.rest import Rest, model_path
 
@@ -89,7 +88,7 @@ def rm(
     for name in names:
         ctx.obj.get(model_path(name))
     if not yes:
-        _confirm(names)
+        output.confirm(f"Remove {', '.join(names)}?")
     _order(ctx.obj, names, lambda rest, name: rest.delete(model_path(name)), wait, timeout)
 
 
@@ -132,13 +131,6 @@ def _order(rest: Rest, names: list[str], verb: Callable[[Rest, str], Any], wait:
             waiting.wait_for(rest, operation["id"], timeout)
         else:
             output.say(f"{operation['model']}: {operation['verb']} is under way. Watch: cortex ps")
-
-
-def _confirm(names: list[str]) -> None:
-    if not sys.stdin.isatty():
-        raise Failure("Nobody is here to confirm.", "stdin is no terminal.", "Say it with --yes.", Exit.USAGE)
-    if not typer.confirm(f"Remove {', '.join(names)}?", err=True):
-        raise Failure("Nothing was removed.", code=Exit.FAILED)
 
 
 def _show(model: Any) -> None:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cortex.cli.failures import Exit, Failure
+
 WIDE = 240
 COLOURS = {
     "serving": "green", "failing": "red", "unknown": "yellow", "stopped": "dim", "draining": "dim",
@@ -66,6 +68,14 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def confirm(question: str) -> None:
+    """Ask; anything but yes ends the command. Raises Failure."""
+    if not sys.stdin.isatty():
+        raise Failure("Nobody is here to confirm.", "stdin is no terminal.", "Say it with --yes.", Exit.USAGE)
+    if not typer.confirm(question, err=True):
+        raise Failure("Nothing was changed.", code=Exit.FAILED)
+
+
 def console() -> Console:
     width = None if sys.stdout.isatty() else WIDE
     return Console(width=width, highlight=False, soft_wrap=False)
@@ -105,9 +115,21 @@ def size(bytes: int) -> str:
 
 def age(moment: str | None) -> str:
     """How long ago, in the largest unit."""
-    if not moment:
-        return ""
-    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()))
+    return _span(_seconds(moment)) if moment else ""
+
+
+def until(moment: str) -> str:
+    """How long until then; empty when it has passed."""
+    left = -_seconds(moment)
+    return f"in {_span(left)}" if left > 0 else ""
+
+
+def _seconds(since: str) -> int:
+    return int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+
+
+def _span(seconds: int) -> str:
+    seconds = max(0, seconds)
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length:
             return f"{seconds // length}{unit}"

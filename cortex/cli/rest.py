@@ -59,8 +59,11 @@ class Rest:
         headers = {"If-Match": f'"{turn}"'} if turn is not None else None
         return self._ask("PUT", path, json=body, params=query, headers=headers).json()
 
-    def delete(self, path: str) -> Any:
-        return self._ask("DELETE", path).json()
+    def patch(self, path: str, patch: Any) -> Any:
+        return self._ask("PATCH", path, json=patch).json()
+
+    def delete(self, path: str, query: Query | None = None) -> Any:
+        return self._ask("DELETE", path, params=query).json()
 
     @contextmanager
     def lines(self, path: str, query: Query) -> Iterator[Iterator[str]]:

@@ -49,7 +49,9 @@ def status(model: Model, replicas: list[Replica]) -> Status:
 
 
 def _why(replica: Replica) -> str:
-    """Its reason, and what comes next when it fails."""
+    """Its reason, and what comes next when it fails or drains."""
+    if replica.phase is Phase.DRAINING and replica.observed == Observed.READY:
+        return "It answers what it was asked, and then stops" + (", to start anew." if replica.wanted else ".")
     if replica.phase is not Phase.FAILING:
         return replica.reason
     if replica.gave_up:

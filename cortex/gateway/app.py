@@ -54,7 +54,7 @@ class Gateway:
     async def open(self) -> AsyncIterator[None]:
         """The session, the first table, and what goes on in the background."""
         await self._router.refresh()
-        told = inflight.Writer(self._router.in_flight, self._router.changed)
+        told = inflight.Writer(self._router.in_flight, self._router.changed, self._router.silence)
         async with session() as shared:
             self._relay = Relay(shared, self._router, self._limits)
             tasks = [

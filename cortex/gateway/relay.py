@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from uuid import UUID
 
 import aiohttp
 
@@ -50,17 +51,21 @@ class Call:
     usage_is_ours: bool
     usage: Usage
     began: float = field(default_factory=time.monotonic)
+    replica: UUID = field(init=False)
 
     def note_first_byte(self, status: int) -> None:
         self.usage.first, self.usage.status = time.monotonic() - self.began, status
 
 
 class Failed(Exception):
-    """A replica did not answer, or said that it cannot: another may. `sent`: it may have begun to work."""
+    """A replica did not answer, or said that it cannot: another may. `sent`: it may have begun to work.
 
-    def __init__(self, fault: Fault, *, sent: bool) -> None:
+    `gone`: it refused the connection or hung up, as what was stopped since the routes were read does.
+    """
+
+    def __init__(self, fault: Fault, *, sent: bool, gone: bool = True) -> None:
         super().__init__(fault.message)
-        self.fault, self.sent = fault, sent
+        self.fault, self.sent, self.gone = fault, sent, gone
 
 
 def session() -> aiohttp.ClientSession:
@@ -101,6 +106,7 @@ class Relay:
         while True:
             target = self._next(call.route, tried)
             tried.append(target)
+            call.replica = target.replica
             call.usage.replica, call.usage.tries = target.address, len(tried)
             try:
                 with self._router.busy(target):
@@ -112,6 +118,8 @@ class Relay:
                 self._router.avoid(target)
                 if is_silence(cause):
                     self._router.reach.lose(target.address)
+                if failed.gone:
+                    call.route = await self._router.renew(call.route.name, time.monotonic())
                 if not self._may_go_on(call.route, tried, failed):
                     raise failed.fault from failed
 
@@ -130,7 +138,7 @@ class Relay:
     async def _ask(self, address: str, call: Call, patience: Patience) -> None:
         async with self._response(address, call) as response:
             if response.status >= 400:
-                await self._raise_error(response)
+                await self._raise_error(response, call)
             elif response.content_type == "text/event-stream":
                 await self._pass_stream(response, call, patience)
             else:
@@ -163,14 +171,17 @@ class Relay:
                 response.release()
             response.close()
 
-    async def _raise_error(self, response: aiohttp.ClientResponse) -> None:
-        fault = openai.engine_fault(response.status, await response.read(), response.headers.get("retry-after", ""))
+    async def _raise_error(self, response: aiohttp.ClientResponse, call: Call) -> None:
+        body = await response.read()
+        self._router.heard(call.replica)
+        fault = openai.engine_fault(response.status, body, response.headers.get("retry-after", ""))
         if response.status in ELSEWHERE:
-            raise Failed(fault, sent=False)
+            raise Failed(fault, sent=False, gone=False)
         raise fault
 
     async def _pass_whole(self, response: aiohttp.ClientResponse, call: Call) -> None:
         body = await response.read()
+        self._router.heard(call.replica)
         call.note_first_byte(response.status)
         call.usage.count(usage_in(body) or {})
         kind = response.headers.get("content-type", "application/json").encode("latin-1")
@@ -183,6 +194,8 @@ class Relay:
         async for data in response.content.iter_any():
             patience.renew(self._limits.stall)
             data = events.feed(data)
+            if events.frames > call.usage.frames:  # comments keep a line alive, and tell nothing of the engine
+                self._router.heard(call.replica)
             call.usage.frames = events.frames
             if client.gone:
                 raise Gone

@@ -26,7 +26,9 @@ logger = logging.getLogger("cortex.gateway")
 REFRESH_EVERY = 1.0
 FRESH_FOR = 0.1
 AVOIDED_FOR = 3.0
-COMING = {Phase.QUEUED: 5, Phase.FETCHING: 15, Phase.LOADING: 5, Phase.FAILING: 10, Phase.UNKNOWN: 10}
+COMING = {
+    Phase.QUEUED: 5, Phase.FETCHING: 15, Phase.LOADING: 5, Phase.DRAINING: 5, Phase.FAILING: 10, Phase.UNKNOWN: 10,
+}  # fmt: skip
 
 
 class Target(NamedTuple):
@@ -38,7 +40,10 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Route:
-    """A model as the gateway sees it. `replicas` are those that serve; `created` is Unix time."""
+    """A model as the gateway sees it. `replicas` are those that serve; `created` is Unix time.
+
+    `wanted`: people want it to run, so that it comes, or comes back, by itself.
+    """
 
     name: str
     served_name: str
@@ -47,6 +52,7 @@ class Route:
     phase: Phase
     reason: str
     gave_up: bool = False
+    wanted: bool = True
 
 
 Table = Mapping[str, Route]
@@ -70,7 +76,7 @@ def _route(model: Model, targets: list[Target], replicas: list[Replica]) -> Rout
     if targets:
         return Route(model.name, model.name, created, tuple(targets), Phase.SERVING, "")
     seen = status(model, replicas)
-    return Route(model.name, model.name, created, (), seen.phase, seen.reason, seen.gave_up)
+    return Route(model.name, model.name, created, (), seen.phase, seen.reason, seen.gave_up, bool(seen.wanted))
 
 
 class Router:
@@ -84,6 +90,7 @@ class Router:
         self._table: Table = {}
         self.in_flight: Counter[UUID] = Counter()
         self.changed = asyncio.Event()
+        self._silent_since: dict[UUID, float] = {}
         self._avoided: dict[Target, float] = {}
         self.reach = Reach(self._addresses)
         self._reading = asyncio.Lock()
@@ -92,6 +99,7 @@ class Router:
 
     async def refresh(self) -> None:
         """Read the table anew; the last good one stays in force when the database is away."""
+        began = time.monotonic()
         try:
             self._table = await asyncio.get_running_loop().run_in_executor(self._threads, self._load)
         except DatabaseFault as error:
@@ -101,7 +109,7 @@ class Router:
             return
         if self.trouble:
             logger.warning("The database answers again; routes are fresh.")
-        self.trouble, self.loaded_at = "", time.monotonic()
+        self.trouble, self.loaded_at = "", began
         now = time.monotonic()
         self._avoided = {target: until for target, until in self._avoided.items() if until > now}
 
@@ -126,9 +134,13 @@ class Router:
         try:
             return self.find(name)
         except Fault:
-            async with self._reading:  # many who miss at once read it once
-                if self.loaded_at is None or time.monotonic() - self.loaded_at > FRESH_FOR:
-                    await self.refresh()
+            return await self.renew(name, time.monotonic() - FRESH_FOR)
+
+    async def renew(self, name: str, since: float) -> Route:
+        """As find(), in a table that was read after `since`, unless the database is away. Raises Fault."""
+        async with self._reading:  # many who ask at once read it once
+            if not self.trouble and (self.loaded_at is None or self.loaded_at < since):
+                await self.refresh()
         return self.find(name)
 
     def choose(self, route: Route, without: Collection[Target] = ()) -> Target | None:
@@ -157,11 +169,24 @@ class Router:
 
     @contextmanager
     def busy(self, target: Target) -> Iterator[None]:
+        """A request is there. One that ends without a word leaves its silence to the next: `silence` goes on."""
+        self._silent_since.setdefault(target.replica, time.monotonic())
         self._count(target.replica, 1)
         try:
             yield
         finally:
             self._count(target.replica, -1)
+
+    def heard(self, replica: UUID) -> None:
+        """It said something; whoever else waits for it, waits from now on."""
+        if self.in_flight[replica] > 1:
+            self._silent_since[replica] = time.monotonic()
+        else:
+            self._silent_since.pop(replica, None)
+
+    def silence(self, replica: UUID) -> float:
+        """Seconds since it was asked, or last said anything to anybody; 0 when nobody waits."""
+        return time.monotonic() - self._silent_since.get(replica, time.monotonic())
 
     def _count(self, replica: UUID, step: int) -> None:
         self.in_flight[replica] += step
@@ -180,7 +205,7 @@ class Router:
 
 
 def _not_serving(route: Route) -> Fault:
-    seconds = None if route.gave_up else COMING.get(route.phase)
+    seconds = COMING.get(route.phase) if route.wanted and not route.gave_up else None
     remedy = "Try again in a while." if seconds else "Somebody has to start it first."
     why = f"{route.reason} " if route.reason else ""
     code = "model_loading" if seconds else "model_failed" if route.gave_up else "model_not_running"

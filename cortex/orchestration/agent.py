@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -17,25 +17,30 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
+from cortex.orchestration.hanging import Doubts
 from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.measure import measure
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import unsettled
 from cortex.orchestration.shipping import Shipper
-from cortex.orchestration.sweep import at_once, one_by_one, sweep
+from cortex.orchestration.sweep import at_once, one_by_one, settle_all, sweep
 from cortex.runtime.contract import RuntimeFault
 
 log = logging.getLogger(__name__)
 
 BRIEFLY = 0.5
+DRAINS_EVERY = 0.25
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
 RELIST_EVERY = 2.0
+DOUBT_EVERY = 10.0
 LOGS_EVERY = 10.0
 LOOKS_AT_ONCE = 8
 SETTLED_BY_SWEEPS = timedelta(seconds=10)
 RUNNING = Q(model__desired=Desired.RUNNING, model__removed_at=None, slot__lt=F("model__replicas"), called_off=False)
 HEAD_START = timedelta(seconds=1)
+
+Round = Callable[[], float | None]  # the seconds until the next one, when it is not the usual pause
 
 
 class Agent:
@@ -49,17 +54,19 @@ class Agent:
         self._started.set()
         self._shipper = Shipper(here.runtime)
         self._looks = Looks(here)
+        self._doubts = Doubts(here)
         self._fetching: dict[UUID, threading.Thread] = {}
 
     def run(self) -> None:
         """Until stop(). Raises NameTaken when the host's name stands for another machine."""
-        rounds: list[tuple[Callable[[], None], float]] = [
+        rounds: list[tuple[Round, float]] = [
             (self._register, SAMPLE_EVERY),
             (self._watch, 1.0),
             (self._stand_in, RELIST_EVERY),
             (self._follow_logs, BRIEFLY),
             (self._due, BRIEFLY),
             (self._measure, SAMPLE_EVERY),
+            (self._doubt, DOUBT_EVERY),
         ]
         if settings.ENV.cortex_samples_gpus:
             rounds.append((self._sample, SAMPLE_EVERY))
@@ -80,10 +87,11 @@ class Agent:
         self._stop.set()
         self._started.set()
 
-    def _repeat(self, work: Callable[[], None], pause: float) -> None:
+    def _repeat(self, work: Round, pause: float) -> None:
         while not self._stop.is_set():
+            next = None
             try:
-                work()
+                next = work()
             except NameTaken as refusal:
                 self._refused = str(refusal)
                 self.stop()
@@ -92,19 +100,22 @@ class Agent:
             except Exception:
                 log.exception("%s failed; it goes on", work.__name__)
             close_old_connections()
-            self._stop.wait(pause)
+            self._stop.wait(next or pause)
 
     def _register(self) -> None:
         hosts.register(self._here)
 
-    def _sample(self) -> None:
+    def _sample(self) -> float | None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        if not seen.cards:  # a host without cards rarely gets one
-            self._stop.wait(WITHOUT_CARDS)
+        bare = not seen.cards and not self._here.host.gpus.exists()
+        return WITHOUT_CARDS if bare else None  # a host without cards rarely gets one
 
     def _measure(self) -> None:
         measure(self._here)
+
+    def _doubt(self) -> None:
+        self._doubts.look()
 
     def _watch(self) -> None:
         """Events until they break off; the sweeps cover what happened in between."""
@@ -130,22 +141,19 @@ class Agent:
         self._started.clear()
         self._shipper.follow(self._here.runtime.find())
 
-    def _due(self) -> None:
-        """What changes without an event: engines that get ready, backoffs that end, orders that no worker took up."""
+    def _due(self) -> float | None:
+        """What changes without an event: engines that get ready, requests that end before a stop, backoffs that end,
+        orders that no worker took up."""
         now = clock.now()
         late = now - HEAD_START
-        for model in unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
-            settle(model.id)
-        behind = Q(model__updated_at__lt=late) & ~Q(turn=F("model__turn"))
-        over = Q(observed=Observed.ABSENT, retry_at__lte=now, gave_up=False) & RUNNING
-        under_way = Q(observed__in=[Observed.LOADING, Observed.FETCHING])
-        replaced = Q(successor__observed=Observed.READY, called_off=False)
-        due = Replica.objects.filter(behind | over | under_way | replaced, host=self._here.host)
-        for replica in due.select_related("model"):
+        settle_all(unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS))
+        due = list(Replica.objects.filter(_without_event(now), host=self._here.host).select_related("model"))
+        for replica in due:
             if replica.observed == Observed.FETCHING:
                 self._fetch(replica)
             if replica.observed != Observed.FETCHING or replica.turn != replica.model.turn:
                 self._looks.ask(replica.id)
+        return DRAINS_EVERY if any(replica.draining_at for replica in due) else None
 
     def _fetch(self, replica: Replica) -> None:
         thread = self._fetching.get(replica.id)
@@ -159,6 +167,16 @@ class Agent:
             fetch(replica, self._here)
         finally:
             close_old_connections()
+
+
+def _without_event(now: datetime) -> Q:
+    """Replicas that no event will tell of."""
+    behind = Q(model__updated_at__lt=now - HEAD_START) & ~Q(turn=F("model__turn"))
+    over = Q(observed=Observed.ABSENT, retry_at__lte=now, gave_up=False) & RUNNING
+    under_way = Q(observed__in=[Observed.LOADING, Observed.FETCHING])
+    drains = Q(observed=Observed.READY, draining_at__isnull=False)
+    replaced = Q(successor__observed=Observed.READY, called_off=False)
+    return behind | over | under_way | drains | replaced
 
 
 class Looks:

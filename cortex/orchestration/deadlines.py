@@ -10,7 +10,7 @@ from cortex.fleet.models import Attempt
 from cortex.fleet.states import Observed
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work
-from cortex.runtime.contract import Container, Effort, RuntimeFault
+from cortex.runtime.contract import Container, Effort, Runtime, RuntimeFault
 
 STOP_ALLOWANCE = timedelta(seconds=5)
 STALLED_AFTER = timedelta(seconds=60)
@@ -58,13 +58,18 @@ def _goes_on(work: Work, attempt: Attempt, container: Container) -> bool:
 def _evidence(work: Work, container: Container) -> list[int]:
     """What can only be seen to grow: the last line's stamp; bytes read, of memory, of its cards' memory."""
     try:
-        with work.runtime.logs(container.id, tail=1) as lines:
-            last = next(lines, None)
-        effort = work.runtime.effort(container.id)
+        last, effort = last_stamp(work.runtime, container), work.runtime.effort(container.id)
     except RuntimeFault:
-        last, effort = None, Effort()
+        last, effort = 0, Effort()
     used = work.replica.seats.aggregate(used=Sum("gpu__used"))["used"] or 0
-    return [last.stamp if last else 0, effort.read, effort.memory, used]
+    return [last, effort.read, effort.memory, used]
+
+
+def last_stamp(runtime: Runtime, container: Container) -> int:
+    """The stamp of the last line that it printed, 0 before the first. Raises RuntimeFault."""
+    with runtime.logs(container.id, tail=1) as lines:
+        last = next(lines, None)
+    return last.stamp if last else 0
 
 
 def _is_progress(before: str, found: list[int]) -> bool:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
@@ -12,9 +12,10 @@ from django.db.models.functions import Coalesce
 
 from cortex.catalog.models import Desired
 from cortex.fleet import clock
-from cortex.fleet.models import Attempt, Gpu, Host, Install, Replica, Seat
+from cortex.fleet.models import BACKOFF_CAP, Attempt, Gpu, Host, Install, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration.settle import unsettled
+from cortex.orchestration.stopping import DRAIN_FOR
 from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Label, Runtime, State
 
@@ -23,6 +24,7 @@ IN_TRANSACTION = 5
 CHANGES_A_MINUTE = 40
 ALIVE = (State.RUNNING, State.PAUSED)
 SERVING = (Observed.READY, Observed.UNRESPONSIVE)
+THERE = (*SERVING, Observed.LOADING, Observed.STOPPING, Observed.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def _seats_have_a_reason() -> Iterator[Violation]:
         yield Violation(3, f"{seat}: the card is on another host than the replica.")
 
 
-def _what_is_unknown_keeps_its_seats() -> Iterator[Violation]:
-    unknown = Attempt.objects.filter(ended_at=None, replica__observed=Observed.UNKNOWN, started_at__isnull=False)
-    for attempt in unknown.select_related("replica__model"):
-        if set(attempt.spec.get("gpus", [])) - _seated(attempt.replica):
-            yield Violation(4, f"{attempt.replica} is unknown, and its seats were given away.")
+def _what_was_not_seen_gone_keeps_its_seats() -> Iterator[Violation]:
+    there = Attempt.objects.filter(ended_at=None, replica__observed__in=THERE, started_at__isnull=False)
+    for attempt in there.select_related("replica__model"):
+        replica = attempt.replica
+        if set(attempt.spec.get("gpus", [])) - _seated(replica):
+            rule = 4 if replica.observed == Observed.UNKNOWN else 3
+            yield Violation(rule, f"{replica} is {replica.observed}, and its seats were given away.")
 
 
 def _turns_only_grow() -> Iterator[Violation]:
@@ -99,6 +103,17 @@ def _turns_only_grow() -> Iterator[Violation]:
 def _failures_wait() -> Iterator[Violation]:
     for replica in Replica.objects.filter(failures__gt=0, retry_at=None).select_related("model"):
         yield Violation(8, f"{replica} failed {replica.failures} times and waits for no time.")
+    longest = clock.now() + BACKOFF_CAP + GRACE
+    for replica in Replica.objects.filter(retry_at__gt=longest).select_related("model"):
+        yield Violation(8, f"{replica} waits until {replica.retry_at}, which is longer than any backoff.")
+
+
+def _nothing_comes_from_the_future() -> Iterator[Violation]:
+    """Times are those of PostgreSQL's clock, whatever a host takes for now."""
+    later = clock.now() + GRACE
+    ahead = Q(observed_at__gt=later) | Q(draining_at__gt=later) | Q(attempts__queued_at__gt=later)
+    for replica in Replica.objects.filter(ahead).select_related("model").distinct():
+        yield Violation(8, f"Something of {replica} is dated in the future: it was written by another clock.")
 
 
 def _nothing_flaps() -> Iterator[Violation]:
@@ -131,8 +146,12 @@ def _no_secret_is_kept() -> Iterator[Violation]:
     if not token:
         return
     told = Q(spec__icontains=token) | Q(first_log__contains=token) | Q(last_log__contains=token)
-    for attempt in Attempt.objects.filter(told | Q(reason__contains=token)).select_related("replica__model"):
+    told |= Q(reason__contains=token) | Q(remedy__contains=token)
+    for attempt in Attempt.objects.filter(told).select_related("replica__model"):
         yield Violation(11, f"The hub's token is written in {attempt}.")
+    said = Q(reason__contains=token) | Q(transitions__reason__contains=token)
+    for replica in Replica.objects.filter(said).select_related("model").distinct():
+        yield Violation(11, f"The hub's token is written in what is told of {replica}.")
 
 
 def _no_call_inside_a_transaction() -> Iterator[Violation]:
@@ -155,6 +174,12 @@ def _one_container_each(host: Host, found: list[Container]) -> Iterator[Violatio
     for names in by_replica.values():
         if len(names) > 1:
             yield Violation(2, f"{' and '.join(names)} are alive for the same replica.")
+
+
+def _names_are_the_fence(host: Host, found: list[Container]) -> Iterator[Violation]:
+    for container, replica in _replicas(host, found):
+        if container.state in ALIVE and container.name != replica.container_name:
+            yield Violation(2, f"{replica} runs as {container.name}, so that nothing forbids a second container of it.")
 
 
 def _every_container_is_claimed(host: Host, found: list[Container]) -> Iterator[Violation]:
@@ -192,9 +217,19 @@ def _what_is_shown_is_there(host: Host, found: list[Container]) -> Iterator[Viol
 def _what_is_stopped_is_stopped(host: Host, found: list[Container]) -> Iterator[Violation]:
     late = clock.now() - GRACE
     for container, replica in _replicas(host, found):
-        spared = replica.draining_at or replica.observed in (Observed.STOPPING, Observed.UNKNOWN)
-        if container.state in ALIVE and not replica.wanted and replica.model.updated_at < late and not spared:
+        unwanted = container.state in ALIVE and not replica.wanted and replica.model.updated_at < late
+        if unwanted and not _is_on_its_way_out(replica, late):
             yield Violation(5, f"{replica} runs, and people do not want it to since more than a minute.")
+
+
+def _is_on_its_way_out(replica: Replica, late: datetime) -> bool:
+    """Draining or stopping, for no longer than that may take; or on a host that cannot be asked."""
+    if replica.observed == Observed.STOPPING and replica.observed_at:
+        attempt = replica.attempts.filter(ended_at=None).first()
+        grace = float(attempt.spec.get("stop_grace", 0)) if attempt else 0.0
+        return replica.observed_at > late - timedelta(seconds=grace)
+    drains = replica.draining_at is not None and replica.draining_at > late - DRAIN_FOR
+    return drains or replica.observed == Observed.UNKNOWN
 
 
 def _labels_tell_no_more(host: Host, found: list[Container]) -> Iterator[Violation]:
@@ -229,10 +264,11 @@ ROWS: list[Callable[[], Iterator[Violation]]] = [
     _orders_are_taken_up,
     _seats_add_up,
     _seats_have_a_reason,
-    _what_is_unknown_keeps_its_seats,
+    _what_was_not_seen_gone_keeps_its_seats,
     _turns_only_grow,
     _transitions_tell_the_state,
     _failures_wait,
+    _nothing_comes_from_the_future,
     _nothing_flaps,
     _one_launch_a_card,
     _no_secret_is_kept,
@@ -240,6 +276,7 @@ ROWS: list[Callable[[], Iterator[Violation]]] = [
 ]
 CONTAINERS: list[Callable[[Host, list[Container]], Iterator[Violation]]] = [
     _one_container_each,
+    _names_are_the_fence,
     _every_container_is_claimed,
     _live_containers_have_attempts,
     _live_containers_have_seats,

@@ -1,5 +1,6 @@
 """Which machine a host's name stands for: one container engine, until nothing runs there and it is silent."""
 
+import logging
 import socket
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from cortex.fleet.models import SILENT_AFTER, Host, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration.runtimes import Here
 from cortex.runtime.contract import HostFacts
+
+log = logging.getLogger(__name__)
 
 
 class NameTaken(Exception):
@@ -28,14 +31,24 @@ def machine(facts: HostFacts) -> str:
 
 def claim(here: Here) -> tuple[Host, HostFacts]:
     """The host's row, and this machine's facts, once it may act in that name. Raises NameTaken, RuntimeFault."""
+    host = _row(here)
     facts = here.runtime.facts()
-    host = Host.objects.get(id=here.host.id)
     ours = machine(facts)
     if host.machine == ours or not (refusal := _refusal(host, ours)):
         _note(host, ours)
         return host, facts
     Host.objects.filter(id=host.id).update(rival=refusal, rival_at=clock.now())
     raise NameTaken(refusal)
+
+
+def _row(here: Here) -> Host:
+    """This host's row; a new one where somebody forgot it while we were out of sight."""
+    found = Host.objects.filter(id=here.host.id).first()
+    if found is None:
+        found = Host.objects.get_or_create(name=here.host.name)[0]
+        here.host.pk = found.pk
+        log.warning("host %s had been forgotten; it is registered anew", found)
+    return found
 
 
 def is_ours(here: Here) -> bool:

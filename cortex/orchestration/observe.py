@@ -8,7 +8,7 @@ from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import identity
 from cortex.orchestration.work import is_of
-from cortex.runtime.contract import Container, Health, Label, Runtime, RuntimeFault, State, Unreachable
+from cortex.runtime.contract import Container, Health, Label, Runtime, RuntimeFault, State
 from engines.contract import Probe
 
 MISSES_ALLOWED = 3
@@ -35,12 +35,12 @@ class Seen:
 
 
 def look(runtime: Runtime, replica: Replica, attempt: Attempt | None) -> Seen:
-    """Inspect and probe. Silence of the host is UNKNOWN, which nobody acts upon."""
+    """Inspect and probe. A host that does not tell is UNKNOWN, which nobody acts upon."""
     try:
         container = runtime.inspect(replica.container_name) or _renamed(runtime, replica)
         if container is None:
             _check_engine(runtime, replica)
-    except Unreachable as fault:
+    except RuntimeFault as fault:
         return unknown(replica, fault)
     return judge(replica, attempt, container, ask(runtime, container, attempt))
 
@@ -57,7 +57,7 @@ def _renamed(runtime: Runtime, replica: Replica) -> Container | None:
     return next((found for found in runtime.find() if is_of(found, replica)), None)
 
 
-def unknown(replica: Replica, fault: Unreachable) -> Seen:
+def unknown(replica: Replica, fault: RuntimeFault) -> Seen:
     return Seen(Observed.UNKNOWN, f"Host {replica.host} does not answer: {fault.what} Nothing is touched meanwhile.")
 
 
@@ -98,9 +98,12 @@ def _claimed(replica: Replica, attempt: Attempt, container: Container, health: H
         case State.CREATED:
             return _never_started(replica, attempt, container)
     if attempt.ending:
-        return Seen(Observed.STOPPING, attempt.ending, container)
+        known = replica.observed == Observed.STOPPING
+        return Seen(Observed.STOPPING, replica.reason if known else attempt.ending, container)
     if container.state is State.PAUSED:
         return Seen(Observed.UNRESPONSIVE, "Somebody paused its container.", container)
+    if container.altered:
+        return Seen(Observed.UNRESPONSIVE, f"Somebody changed its container: {container.altered}.", container)
     return _running(replica, attempt, container, health)
 
 

@@ -49,7 +49,7 @@ def revise(name: str, patch: Mapping[str, Any], by: Person | None, *, expected_t
         raise Refusal("The name cannot be changed.", [problem])
     while True:
         model = _get(name)
-        merged = _merge(describe(model).model_dump(mode="json"), patch)
+        merged = merge(describe(model).model_dump(mode="json"), patch)
         try:
             return define(merged, by, expected_turn=model.turn if expected_turn is None else expected_turn)[0]
         except Refusal as refusal:
@@ -151,8 +151,8 @@ def _taken(name: str) -> Refusal:
     return Refusal("The name is taken.", [problem], status=409)
 
 
-def _merge(current: Any, patch: Any) -> Any:
-    """RFC 7396."""
+def merge(current: Any, patch: Any) -> Any:
+    """A JSON merge patch applied (RFC 7396)."""
     if not isinstance(patch, Mapping):
         return patch
     merged = dict(current) if isinstance(current, Mapping) else {}
@@ -160,5 +160,5 @@ def _merge(current: Any, patch: Any) -> Any:
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = _merge(merged.get(key), value)
+            merged[key] = merge(merged.get(key), value)
     return merged

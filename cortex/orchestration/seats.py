@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from cortex import placement
 from cortex.catalog.models import Model
@@ -15,6 +15,7 @@ from cortex.fleet.states import Observed
 from cortex.orchestration import needs
 
 SEEN_WITHIN = timedelta(seconds=60)
+STUCK_AFTER = timedelta(minutes=2)
 NOT_YET = (Observed.ABSENT, Observed.FETCHING)
 
 
@@ -50,16 +51,24 @@ def cards(of: Iterable[Gpu], apart_from: Model | None = None) -> list[placement.
         else:
             held[seat.gpu_id][str(seat.replica)] = seat.bytes
         alive[seat.gpu_id] += 0 if seat.replica.observed in NOT_YET else seat.bytes
-    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid], back[gpu.uuid]) for gpu in gpus]
+    stuck = set(_stuck(gpus))
+    return [_card(gpu, held[gpu.uuid], alive[gpu.uuid], back[gpu.uuid], gpu.uuid in stuck) for gpu in gpus]
 
 
-def _card(gpu: Gpu, held: dict[str, int], alive: int, back: int) -> placement.Card:
+def _stuck(gpus: list[Gpu]) -> QuerySet[Seat, str]:
+    """Cards where something is that does not end: nobody knows what it does to them."""
+    late = clock.now() - STUCK_AFTER
+    ending = Seat.objects.filter(gpu__in=gpus, replica__observed=Observed.STOPPING, replica__observed_at__lt=late)
+    return ending.values_list("gpu_id", flat=True)
+
+
+def _card(gpu: Gpu, held: dict[str, int], alive: int, back: int, stuck: bool) -> placement.Card:
     foreign = max(0, gpu.used - alive)
     return placement.Card(
         uuid=gpu.uuid,
         name=gpu.name,
         total=gpu.total,
-        free=max(0, gpu.total - (gpu.reserved - back) - foreign),
+        free=0 if stuck else max(0, gpu.total - (gpu.reserved - back) - foreign),
         missing=gpu.missing,
         foreign=foreign,
         pids=tuple(gpu.pids),

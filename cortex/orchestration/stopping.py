@@ -1,5 +1,6 @@
 """DRAIN, STOP and REMOVE: requests first, then the process, then its remains; each step may be the last we make."""
 
+import logging
 from datetime import timedelta
 
 from cortex.fleet import clock
@@ -9,9 +10,13 @@ from cortex.orchestration.deadlines import ASKED_FOR_STOP, why_late
 from cortex.orchestration.effects import effect
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work
+from cortex.runtime.contract import Container, State, Unreachable
 from cortex.telemetry import inflight
 
+log = logging.getLogger(__name__)
+
 DRAIN_FOR = timedelta(seconds=30)
+KILL_AGAIN = timedelta(minutes=5)
 
 
 def drain(work: Work, seen: Seen) -> bool:
@@ -57,12 +62,29 @@ def stop_on(work: Work, seen: Seen) -> bool:
 
 
 def kill(work: Work, seen: Seen) -> bool:
-    """Its grace is over."""
-    if seen.container is None:
+    """Its grace is over. What not even KILL ends is tried again at intervals, and holds nobody else up."""
+    replica = work.replica
+    if seen.container is None or (replica.retry_at and replica.retry_at > clock.now()):
         return False
-    with effect("kill"):
-        work.runtime.kill(seen.container.id)
-    return True
+    stuck = _kill(work, seen.container)
+    if not stuck:
+        return True
+    replica.wait(KILL_AGAIN)
+    with effect("observe stopping"):
+        replica.observe(Observed.STOPPING, f"It is stuck: {stuck} Its cards take nobody new. Restart the host.")
+    return False
+
+
+def _kill(work: Work, container: Container) -> str:
+    """Why it lives on; empty when it does not."""
+    try:
+        with effect("kill"):
+            work.runtime.kill(container.id)
+        left = work.runtime.inspect(container.id)
+    except Unreachable as fault:
+        log.warning("%s: %s", work.replica, fault)
+        return "KILL is not answered."
+    return "KILL did not end it." if left and left.state is State.RUNNING else ""
 
 
 def _why(work: Work, seen: Seen) -> tuple[str, bool]:
@@ -97,9 +119,12 @@ def remove(work: Work, seen: Seen) -> bool:
 
 
 def clear(work: Work, seen: Seen) -> bool:
-    """A container of an attempt that ended: whatever it does, it goes."""
+    """A container that no open attempt is about, or that lost its name: whatever it does, it goes."""
     if seen.container is None:
         return False
+    if work.attempt and work.claims(seen.container):
+        with effect("order end"):
+            attempts.order_end(work.attempt, seen.reason, failing=work.replica.wanted)
     with effect("stop"):
         work.runtime.stop(seen.container.id, ASKED_FOR_STOP)
     with effect("remove"):

@@ -62,6 +62,11 @@ def poke_replica(replica: Replica) -> None:
         _send(reconcile_replica, (str(replica.id),), replica.host.queue)
 
 
+def poke_host(host: Host) -> None:
+    """Ask a host for a look at everything of it now."""
+    _send(sweep_host, (), host.queue)
+
+
 def _send(task: "Task[Any, Any]", args: tuple[object, ...], queue: str) -> None:
     try:
         task.apply_async(args, queue=queue, retry=False, expires=60)

@@ -35,6 +35,7 @@ STATES = {
 }
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - read back, not bound
 LONGEST_LINE = 4096
+PROCESSORS = ("NanoCpus", "CpuQuota", "CpusetCpus", "CpuShares")
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 OLDEST_API, NEWEST_API = "1.40", "1.45"
@@ -75,7 +76,19 @@ def container(found: Json) -> Container:
         started_at=moment(life.get("StartedAt")),
         finished_at=moment(life.get("FinishedAt")),
         gpus=tuple(gpu for request in host.get("DeviceRequests") or () for gpu in request.get("DeviceIDs") or ()),
+        altered=_altered(found),
     )
+
+
+def _altered(found: Json) -> str:
+    """What is never so in a container of ours: `docker update` and `docker network connect` make it so."""
+    host, networks = found["HostConfig"], (found.get("NetworkSettings") or {}).get("Networks") or {}
+    changes = {
+        "it restarts by itself": (host.get("RestartPolicy") or {}).get("Name") not in (None, "", "no"),
+        "its processors are limited": any(host.get(name) for name in PROCESSORS),
+        f"it is in {len(networks)} networks": len(networks) > 1,
+    }
+    return ", ".join(what for what, is_so in changes.items() if is_so)
 
 
 @dataclass(frozen=True)
@@ -179,11 +192,15 @@ class Layers:
         return PullProgress(done=sum(self._done.values()), total=sum(self._total.values()))
 
 
+# The one hook that containers of ours have is the GPUs'.
+NO_GPUS = ("could not select device driver", "nvidia-container", "nvml", "running hook", "running prestart hook")
+
+
 def fault(status: int, message: str) -> RuntimeFault:
     """The fault that an HTTP error of the engine means."""
     said = clean(message)
     lowered = said.lower()
-    if any(word in lowered for word in ("could not select device driver", "nvidia-container", "nvml")):
+    if any(word in lowered for word in NO_GPUS):
         return NoGpuRuntime(
             f"This host cannot give GPUs to containers: {said}.",
             "Install the NVIDIA Container Toolkit on it and restart Docker.",

@@ -48,6 +48,7 @@ class Container:
     ``address`` is host:port as published, read back from the runtime; None while not running.
     ``error`` is the runtime's own word on why a start failed: such a container stays CREATED.
     ``exit_code`` is None until it ended or failed to start. ``gpus`` are the UUIDs it was given.
+    ``altered`` says what somebody changed of it since it was made; empty when nothing.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Container:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     gpus: tuple[str, ...] = ()
+    altered: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ def ask(address: str | None, probe: Probe) -> Health:
     """Health of the server at host:port. Never raises for what the server does.
 
     Only the status line is read, so redirects are not followed and a flood of a body costs nothing.
-    An answer that is neither 200 nor 503 is as good as none.
+    An answer that is neither 200 nor 503 is as good as none, except to a probe with a body.
     """
     if address is None:
         return Health.SILENT
     try:
-        return HEALTH.get(_status(address, probe), Health.SILENT)
+        return HEALTH.get(_status(address, probe), Health.READY if probe.body else Health.SILENT)
     except (OSError, ValueError):
         return Health.SILENT
 
@@ -28,13 +28,21 @@ def ask(address: str | None, probe: Probe) -> Health:
 def _status(address: str, probe: Probe) -> int:
     deadline = time.monotonic() + probe.timeout
     where = urlsplit(f"//{address}")
-    request = f"GET {probe.path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: */*\r\n\r\n"
     with socket.create_connection((where.hostname, where.port), timeout=probe.timeout) as connection:
-        connection.sendall(request.encode())
+        connection.sendall(_request(address, probe))
         words = _first_line(connection, deadline).split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
         raise ValueError("not an HTTP answer")
     return int(words[1])
+
+
+def _request(address: str, probe: Probe) -> bytes:
+    head = f"{'POST' if probe.body else 'GET'} {probe.path} HTTP/1.1\r\nHost: {address}\r\n"
+    head += "Connection: close\r\nAccept: */*\r\n"
+    body = probe.body.encode()
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}\r\n".encode() + body
 
 
 def _first_line(connection: socket.socket, deadline: float) -> bytes:

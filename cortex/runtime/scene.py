@@ -36,7 +36,8 @@ class Script(BaseModel):
     """How containers of an image, or of a model, behave. Times are seconds, sizes bytes.
 
     ``load`` passes before the probe is answered, ``exit_after`` before the process ends by itself (None:
-    never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on.
+    never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on,
+    ``mute_after`` all tokens while its health is still answered.
     ``gpu_memory`` is taken on each of its GPUs while it runs. Each second it reads ``reads`` bytes from disk and
     takes ``grows`` bytes of memory, until it has ``load``ed or ``stalls_after``.
     """
@@ -48,6 +49,7 @@ class Script(BaseModel):
     exit_code: int = 0
     oom: bool = False
     silent_after: float | None = None
+    mute_after: float | None = None
     ignores_term: bool = False
     lines: tuple[str, ...] = ()
     start_refused: str = Field(default="", description="What the engine says when it cannot start it.")

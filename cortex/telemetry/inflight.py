@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,7 +25,8 @@ def _client() -> Any:  # the client's own types cannot tell decoded answers
 
 
 def key(replica: UUID) -> str:
-    """A hash: each gateway process under a name of its own -> how many requests it has in flight there.
+    """A hash: each gateway process under a name of its own -> how many requests it has in flight there, and for
+    how many seconds the replica has said nothing to it.
 
     A gateway writes it at each change, and every WRITTEN_EVERY seconds while there are any, with
     EXPIRE key KEPT: what a dead gateway left ends by itself.
@@ -39,17 +40,44 @@ def count(replica: UUID) -> int:
         counts: dict[str, str] = _client().hgetall(key(replica))
     except redis.RedisError:
         return 0
-    return sum(int(value) for value in counts.values() if value.isdigit())
+    return sum(_read(value)[0] for value in counts.values())
+
+
+def silences(replicas: Iterable[UUID]) -> dict[UUID, int]:
+    """For how many seconds those that have requests in flight have said nothing, to any gateway.
+
+    Empty when Redis cannot tell: what cannot be known is not held against anybody.
+    """
+    asked = list(replicas)
+    try:
+        with _client().pipeline(transaction=False) as batch:
+            for replica in asked:
+                batch.hvals(key(replica))
+            told: list[list[str]] = batch.execute()
+    except redis.RedisError:
+        return {}
+    waits = {replica: [_read(value) for value in values] for replica, values in zip(asked, told, strict=True)}
+    return {replica: min(wait for _, wait in pairs) for replica, pairs in waits.items() if pairs}
+
+
+def _read(value: str) -> tuple[int, int]:
+    """Requests and seconds of silence, as a gateway wrote them."""
+    count, _, silence = value.partition(" ")
+    return int(count), int(silence or 0)
 
 
 class Writer:
     """Tells the counts of one gateway process, `counts`, which holds no zeros; `changed` is set when it changes.
 
+    `silence` says for how many seconds a replica has said nothing.
+
     Requests never wait for it. Without Redis nothing is told, and the log says so once.
     """
 
-    def __init__(self, counts: Mapping[UUID, int], changed: asyncio.Event) -> None:
-        self._counts, self._changed = counts, changed
+    def __init__(
+        self, counts: Mapping[UUID, int], changed: asyncio.Event, silence: Callable[[UUID], float] = lambda _: 0.0
+    ) -> None:
+        self._counts, self._changed, self._silence = counts, changed, silence
         self._name = uuid4().hex
         self._told: set[UUID] = set()
         self._away = False
@@ -89,7 +117,7 @@ class Writer:
             return
         async with self._redis.pipeline() as batch:
             for replica, count in counts.items():
-                batch.hset(key(replica), self._name, count)
+                batch.hset(key(replica), self._name, f"{count} {self._silence(replica):.0f}")
                 batch.expire(key(replica), KEPT)
             for replica in over:
                 batch.hdel(key(replica), self._name)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cortex.ui.views import chat, detail, editing, entrance, hosts, keys, listing, log, orders
+from cortex.ui.views import chat, detail, editing, entrance, host_orders, hosts, keys, listing, log, orders
 
 app_name = "ui"
 urlpatterns = [
@@ -22,6 +22,11 @@ urlpatterns = [
     path("models/<str:name>/restart", orders.give, {"verb": "restart"}, name="restart"),
     path("models/<str:name>/remove", orders.give, {"verb": "remove"}, name="remove"),
     path("hosts", hosts.hosts, name="hosts"),
+    path("hosts/<str:name>/cordon", host_orders.cordon, {"cordoned": True}, name="cordon"),
+    path("hosts/<str:name>/uncordon", host_orders.cordon, {"cordoned": False}, name="uncordon"),
+    path("hosts/<str:name>/labels", host_orders.labels, name="host-labels"),
+    path("hosts/<str:name>/forget", host_orders.forget, name="forget"),
+    path("strays/<int:id>/remove", host_orders.remove_stray, name="remove-stray"),
     path("keys", keys.keys, name="keys"),
     path("keys/<int:id>/revoke", keys.revoke, name="revoke"),
 ]

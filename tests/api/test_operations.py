@@ -67,6 +67,27 @@ def test_an_order_failed_when_the_loop_gave_up_and_says_the_remedy(as_bob: APICl
     assert as_bob.get(TINY).json()["status"]["replicas"][0]["remedy"] == "Correct the options."
 
 
+@pytest.mark.parametrize(("failures", "told"), [(2, "pending"), (3, "failed"), (9, "failed")])
+def test_an_order_that_fails_again_and_again_failed_whatever_the_next_try_does(
+    as_bob: APIClient, started: str, failures: int, told: str
+) -> None:
+    replica = rows.replica(Model.objects.get(), Observed.LOADING, failures=failures, reason="Its process starts.")
+    rows.attempt(replica, 1, reason="It ran out of memory.", remedy="Lower the context.", ended_at=rows.AT)
+    rows.attempt(replica, 2)
+    answer = as_bob.get(started).json()
+    assert answer["state"] == told
+    if told == "failed":
+        assert f"{failures} times in a row" in answer["reason"]
+        assert "It ran out of memory." in answer["reason"]
+        assert answer["remedy"] == "Lower the context."
+
+
+def test_failures_of_before_the_order_do_not_count(as_bob: APIClient, started: str) -> None:
+    model = Model.objects.get()
+    rows.replica(model, Observed.ABSENT, failures=9, gave_up=True, turn=model.turn - 1)
+    assert state(as_bob, started) == "pending"
+
+
 def test_a_wait_ends_as_soon_as_it_is_done(as_bob: APIClient, started: str, monkeypatch: pytest.MonkeyPatch) -> None:
     replica = rows.replica(Model.objects.get(), Observed.READY)
     slept: list[float] = []

@@ -25,6 +25,8 @@ PAGES = {
     "fetching": "/models/deepseek-r1-distill-llama-8b",
     "failing": "/models/llama-3.3-70b",
     "hosts": "/hosts",
+    "cordon": "/hosts/atlas/cordon",
+    "labels": "/hosts/atlas/labels",
     "keys": "/keys",
 }
 

@@ -164,6 +164,26 @@ def test_a_model_that_was_given_up_says_why_and_what_to_do(cortex: Run, tiny: di
     assert "boom" in cortex("logs", "tiny").stdout
 
 
+def test_a_wait_for_an_image_that_never_arrives_ends_and_says_why(cortex: Run, tiny: dict[str, Any]) -> None:
+    cortex("apply", "-f", "-", input=json.dumps(tiny))
+
+    def fail() -> None:
+        model = Model.objects.get()
+        replica = rows.replica(model, Observed.FETCHING, failures=3, reason="Fetching image engine:1.")
+        reason = "The image engine:1 did not arrive: no such host."
+        rows.attempt(replica, ended_at=rows.AT, reason=reason, remedy="Load it by hand.")
+        connection.close()
+
+    loop = threading.Timer(1.0, fail)
+    loop.start()
+    result = cortex("start", "tiny", "--wait", "--timeout", "30")
+    loop.join()
+    assert result.exit_code == 1
+    assert "tiny did not come up." in result.stderr
+    assert "3 times in a row, and is tried again. The last time: The image engine:1 did not arrive" in result.stderr
+    assert "Next: Load it by hand." in result.stderr
+
+
 def test_lists_are_tables_for_people_and_data_for_programs(cortex: Run, tiny: dict[str, Any]) -> None:
     cortex("apply", "-f", "-", input=json.dumps({**tiny, "desired": "running"}))
     rows.replica(Model.objects.get(), Observed.READY, address="127.0.0.1:9")

@@ -15,6 +15,7 @@ from tests.e2e.conftest import Cortex, eventually
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 LONG = 2000
+MERGE = {"Content-Type": "application/merge-patch+json"}
 HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
 DATA = {"name": "drained", "engine": "llamacpp", "source": {"path": "made.gguf"}, "context": 4096, "users": 2}
 
@@ -74,3 +75,37 @@ def test_a_stop_with_nothing_in_flight_waits_for_nothing(cortex: Cortex, client:
     cortex.wait("drained", phase="stopped", seconds=15)
     assert time.monotonic() - began < 5
     assert cortex.containers() == []
+
+
+def test_a_change_fails_no_request_and_ends_with_the_new_container(cortex: Cortex, client: OpenAI) -> None:
+    (before,) = cortex.containers()
+    changed = {"options": {"batch_size": 64}}
+    asked = 0
+    cortex.rest.patch("models/drained", json=changed, headers=MERGE).raise_for_status()
+    until = time.monotonic() + 60
+    while not cortex.status("drained")["settled"]:
+        assert finish(ask(client, 1)) == "length"
+        asked += 1
+        assert time.monotonic() < until
+    assert asked > 3
+    assert finish(ask(client, 1)) == "length"
+    (after,) = cortex.containers()
+    assert after != before
+
+
+def test_a_change_that_fails_leaves_the_earlier_definition_answering(cortex: Cortex, client: OpenAI) -> None:
+    before = cortex.containers()
+    wrong = {"source": {"path": "nowhere.gguf"}}
+    refused = cortex.rest.patch("models/drained", json=wrong, headers=MERGE)
+    assert refused.status_code == 400
+    broken = {"options": {"extra_args": ["--no-such-flag"]}}
+    cortex.rest.patch("models/drained", json=broken, headers=MERGE).raise_for_status()
+
+    def gave_up() -> bool:
+        replicas = cortex.status("drained")["replicas"]
+        return any(replica["gave_up"] and replica["replaces"] for replica in replicas)
+
+    eventually(gave_up, 60)
+    assert finish(ask(client, 1)) == "length"
+    assert "--no-such-flag" in cortex.status("drained")["reason"]
+    assert cortex.containers() == before

@@ -12,21 +12,30 @@ class DockerProxy:
     """Passes each request on, except as ordered for those whose first line holds a word.
 
     ``lose``: the request is carried out, its answer dropped. ``cut``: the answer ends after so many bytes.
-    ``hold``: nothing is passed on, and nothing ever answered. ``heard`` are the first lines of all requests.
+    ``hold``: nothing is passed on, and nothing ever answered; with ``only``, for those that hold one of these words
+    too. ``heard`` are the first lines of all requests.
     """
 
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
         self.lose = ""
         self.hold = ""
+        self.only: tuple[str, ...] = ("",)
         self.cut: tuple[str, int] = ("", 0)
         self.heard: list[str] = []
         self._open: list[socket.socket] = []
+        self._asked: list[tuple[str, socket.socket]] = []
         self._door = socket.socket(socket.AF_UNIX)
         self._door.bind(str(path))
         self._door.listen(64)
         self._threads = [threading.Thread(target=self._serve)]
         self._threads[0].start()
+
+    def hang_up(self, word: str) -> None:
+        """End the requests under way whose first line holds a word."""
+        for line, client in self._asked:
+            if word in line:
+                _hang_up(client)
 
     def close(self) -> None:
         self._door.shutdown(socket.SHUT_RDWR)
@@ -51,7 +60,8 @@ class DockerProxy:
         request = client.recv(1 << 16)
         line = request.partition(b"\r\n")[0].decode()
         self.heard.append(line)
-        if not request or (self.hold and self.hold in line):
+        self._asked.append((line, client))
+        if not request or (self.hold and self.hold in line and any(word in line for word in self.only)):
             return
         with socket.socket(socket.AF_UNIX) as engine:
             self._open.append(engine)

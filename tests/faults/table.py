@@ -72,25 +72,21 @@ ROWS = (
         9,
         "Docker freezes: calls are taken and never answered",
         "Every call ends in time; replicas are unknown, not failed; seats are kept; the doors answer within 500 ms.",
-        impossible=NOT_YET,
     ),
     Fault(
         10,
         "Docker is restarted, without and with live-restore",
         "Without: what ended is started again, one launch at a time on a card. With: nothing is restarted.",
-        impossible=NOT_YET,
     ),
     Fault(
         11,
         "The event stream ends, hangs half open, or 300 events pass unheard",
         "Everything is looked at on the next connection; nothing is missed.",
-        impossible=NOT_YET,
     ),
     Fault(
         12,
         "Somebody kills, removes, pauses, renames, updates or reconnects a container by hand",
         "Seen by the next look: killed and removed ones return, paused ones are replaced, renamed ones are ours still.",
-        impossible=NOT_YET,
     ),
     Fault(
         13,
@@ -137,31 +133,26 @@ ROWS = (
         "An engine ignores TERM",
         "KILL after its grace; the whole takes no longer; the seat is freed once the end was seen.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         21,
         "A container that cannot be killed: stop and kill are never answered",
         "Said to be stuck, its cards cordoned, tried again at intervals; other replicas are not held up.",
-        impossible=NOT_YET,
     ),
     Fault(
         22,
         "An engine hangs: /health answers 200, and no token comes",
         "Seen by what no request got and a probe of one token; replaced. A busy engine is left alone.",
-        impossible=NOT_YET,
     ),
     Fault(
         23,
         "An engine loads for ten minutes",
         "Not restarted while it shows progress; when it shows none, the reason says how long it was given.",
-        impossible=NOT_YET,
     ),
     Fault(
         24,
         "The health endpoint dribbles, floods, or redirects",
         "A bounded read in a bounded time, no redirect followed, no memory taken.",
-        impossible=NOT_YET,
     ),
     Fault(
         25,
@@ -173,13 +164,11 @@ ROWS = (
         26,
         "A card is lost, the driver hangs or does not match",
         "The card is not used; samples are bounded in time and marked old; what runs is judged by its probes.",
-        impossible=NOT_YET,
     ),
     Fault(
         27,
         "Cards change their order, or one is exchanged",
         "Seats stay with their UUIDs; a card that is gone is said to be missing; nothing moves in silence.",
-        impossible=NOT_YET,
     ),
     Fault(
         28,
@@ -191,25 +180,21 @@ ROWS = (
         29,
         "A foreign process takes memory of a card",
         "Placement counts the larger of promised and seen; the process is named.",
-        impossible=NOT_YET,
     ),
     Fault(
         30,
         "PostgreSQL is restarted, or its connections are cut",
         "Locks go with their holders; containers serve on, none is doubled; the doors recover within 10 s.",
-        impossible=NOT_YET,
     ),
     Fault(
         31,
         "PostgreSQL is slow, locked, or has no connection left",
         "Timeouts and no pile-up; what runs is not affected.",
-        impossible=NOT_YET,
     ),
     Fault(
         32,
         "Redis is down, silent, emptied, or restarted in the middle of a task",
         "The doors answer within 3 s and the order is kept; the agent converges without it; all recovers by itself.",
-        impossible=NOT_YET,
     ),
     Fault(
         33,
@@ -232,19 +217,16 @@ ROWS = (
         36,
         "A worker hangs, or takes no messages after a reconnect",
         "Seen by its silence; the agent does its work; the supervisor restarts it.",
-        impossible=NOT_YET,
     ),
     Fault(
         37,
         "Two agents and two beats",
         "No effect is doubled; when one is killed the other carries on.",
-        impossible=NOT_YET,
     ),
     Fault(
         38,
         "The clock of a process is two hours off, or jumps back",
         "Backoff and leases go by the database's clock: nothing restarts, no time is negative.",
-        impossible=NOT_YET,
     ),
     Fault(
         39,
@@ -256,13 +238,11 @@ ROWS = (
         40,
         "The agent has no file descriptors left",
         "New streams are refused; the loop goes on.",
-        impossible=NOT_YET,
     ),
     Fault(
         41,
         "A pull meets 401, 404, 429, an error in the middle, a hang, a wrong digest",
         "Told apart, tried again where that helps; an error inside an answer of 200 is seen; cancelling works.",
-        impossible=NOT_YET,
     ),
     Fault(
         42,
@@ -281,44 +261,37 @@ ROWS = (
         "A port is taken by somebody else",
         "Another port; nothing is left of the failed try.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         45,
         "The host reboots, and everything starts in any order",
         "It converges; nothing is removed before what people want is known.",
-        impossible=NOT_YET,
     ),
     Fault(
         46,
         "A new version starts on the rows and containers of the old one",
         "What runs is adopted and not restarted.",
-        impossible=NOT_YET,
     ),
     Fault(
         47,
         "A Docker Engine that is older or newer than known",
         "The API is negotiated; one that is too old is the host's condition.",
-        impossible=NOT_YET,
     ),
     Fault(
         48,
         "A key or a role is taken away during a stream",
         "The next request is refused; watching ends within 30 s.",
-        impossible=NOT_YET,
     ),
     Fault(
         49,
         "A definition that wants out: arguments, environment, paths, mounts, images",
         "Refused when it is saved, and again by the host when it was put into the database directly.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         50,
         "A model is deleted while its host is silent",
         "Its row stays until the host confirms; the seat is kept; people see what it waits for.",
-        impossible=NOT_YET,
     ),
 )
 FAULTS = {row.number: row for row in ROWS}

@@ -61,6 +61,10 @@ class Yard(ByHand):
         """The name of its container."""
         return self.replica(name).container_name
 
+    def changes(self) -> int:
+        """How many calls asked for a change so far, of all processes."""
+        return sum(line.startswith(("POST", "DELETE")) for line in self.proxy.heard)
+
     def inspect(self, container: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(docker("inspect", container))[0]
         return found

@@ -60,3 +60,13 @@ def test_a_model_that_gave_up_says_so() -> None:
     found = status(of, [replica(of, Observed.ABSENT, failures=2, gave_up=True, retry_at=RETRY)])
     assert found.gave_up
     assert found.reason.endswith("until somebody changes or starts it.")
+
+
+@pytest.mark.parametrize(
+    ("desired", "says"), [(Desired.RUNNING, "then stops, to start anew."), (Desired.STOPPED, "then stops.")]
+)
+def test_what_drains_does_not_serve_and_says_what_follows(desired: Desired, says: str) -> None:
+    of = model(desired=desired)
+    found = status(of, [replica(of, Observed.READY, draining_at=RETRY)])
+    assert (found.phase, found.ready, found.settled) == (Phase.DRAINING, 0, False)
+    assert found.reason.endswith(says)

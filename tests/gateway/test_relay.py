@@ -9,14 +9,17 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from django.utils import timezone
 
+from cortex.catalog.models import Model
+from cortex.fleet.models import Replica
 from cortex.fleet.states import Phase
 from cortex.gateway.client import Client, Gone, Message
 from cortex.gateway.metering import Usage
 from cortex.gateway.openai import Fault
 from cortex.gateway.question import read
 from cortex.gateway.relay import Call, Limits, Relay, session
-from cortex.gateway.routing import Route, Router, Target
+from cortex.gateway.routing import REFRESH_EVERY, Route, Router, Target
 from tests.fakes.engines import USAGE, WORDS, FakeEngine
 from tests.gateway.conftest import Door, declare
 
@@ -47,6 +50,40 @@ def test_a_replica_that_cannot_be_reached_is_passed_over(served: Door, key: str,
     declare("half", "127.0.0.1:9", engine.address)
     served.wait_for(key, "tiny", "half")
     assert [ask(served, key, model="half").status_code for _ in range(10)] == [200] * 10
+
+
+NOWHERE = "127.0.0.1:9"
+
+
+def test_what_was_stopped_a_moment_ago_is_said_to_be_stopped(served: Door, key: str) -> None:
+    declare("brief", NOWHERE)
+    replica = Replica.objects.filter(model__name="brief")
+    for _ in range(4):
+        replica.update(draining_at=None)
+        served.wait_for(key, "tiny", "brief")
+        replica.update(draining_at=timezone.now())  # the routes may not tell for a second
+        answer = ask(served, key, model="brief")
+        assert (answer.status_code, error(answer)["code"]) == (503, "model_loading")
+
+
+def test_what_has_moved_a_moment_ago_is_found(served: Door, key: str, engine: FakeEngine) -> None:
+    declare("mover", NOWHERE)
+    replica = Replica.objects.filter(model__name="mover")
+    for _ in range(4):
+        replica.update(address=NOWHERE)
+        time.sleep(REFRESH_EVERY + 0.2)
+        replica.update(address=engine.address)
+        assert ask(served, key, model="mover").status_code == 200
+
+
+def test_an_engine_that_hangs_up_because_it_was_stopped_is_said_to_be_stopped(
+    served: Door, key: str, engine: FakeEngine
+) -> None:
+    Replica.objects.filter(model__name="tiny").update(draining_at=timezone.now())
+    Model.objects.filter(name="tiny").update(desired="stopped")
+    engine.behave(hang_up=10)
+    answer = ask(served, key)
+    assert (answer.status_code, error(answer)["code"]) == (503, "model_not_running")
 
 
 @pytest.mark.parametrize("manners", [{"hang_up": 1}, {"status": 503, "body": "busy"}, {"die_after": 0}])

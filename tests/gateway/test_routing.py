@@ -1,6 +1,7 @@
 """The least busy replica that did not just fail; a table that outlasts the database and says how old it is."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,25 @@ def test_a_request_that_ended_is_not_counted(router: Router) -> None:
     assert not router.in_flight
 
 
+def test_silence_lasts_until_the_replica_says_something(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("cortex.gateway.routing.time", SimpleNamespace(monotonic=lambda: now))
+    with router.busy(A):
+        now += 60
+        assert router.silence(A.replica) == 60
+    now += 5  # the client gave up, and asks again: the replica has still said nothing
+    with router.busy(A), router.busy(A):
+        assert router.silence(A.replica) == 65
+        router.heard(A.replica)
+        assert router.silence(A.replica) == 0
+        now += 7
+        assert router.silence(A.replica) == 7
+    with router.busy(A):
+        router.heard(A.replica)
+    now += 1000
+    assert router.silence(A.replica) == 0
+
+
 def test_whoever_follows_the_counts_is_woken_at_each_change(router: Router) -> None:
     with router.busy(A), router.busy(A), router.busy(B):
         assert router.in_flight == {A.replica: 2, B.replica: 1}
@@ -150,6 +170,17 @@ async def test_a_model_that_does_not_serve_says_why(
     assert (fault.status, fault.code, fault.again, fault.seconds is None) == (503, code, again, again is False)
 
 
+@pytest.mark.parametrize(("wanted", "code"), [(True, "model_loading"), (False, "model_not_running")])
+async def test_a_model_that_drains_comes_back_only_when_it_is_wanted(
+    router: Router, tables: Tables, wanted: bool, code: str
+) -> None:
+    tables.table = {"m": Route("m", "m", 0, (), Phase.DRAINING, "Because.", wanted=wanted)}
+    await router.refresh()
+    with pytest.raises(Fault, match="Because") as caught:
+        router.find("m")
+    assert (caught.value.code, caught.value.seconds is None) == (code, not wanted)
+
+
 async def test_a_model_that_serves_since_a_moment_is_found_before_it_is_denied(
     router: Router, tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,3 +199,18 @@ async def test_many_who_ask_for_what_is_not_there_read_the_table_once(router: Ro
     answers = await asyncio.gather(*(router.seek("nope") for _ in range(20)), return_exceptions=True)
     assert all(isinstance(answer, Fault) for answer in answers)
     assert tables.reads == before + 1
+
+
+async def test_a_route_that_failed_is_read_anew_once_for_all_who_ask(router: Router, tables: Tables) -> None:
+    await router.refresh()
+    tables.table = {"pair": Route("pair", "pair", 0, (), Phase.STOPPED, "Stopped.")}
+    answers = await asyncio.gather(*(router.renew("pair", time.monotonic()) for _ in range(20)), return_exceptions=True)
+    assert {getattr(answer, "code", None) for answer in answers} == {"model_not_running"}
+    assert tables.reads == 2
+
+
+async def test_without_the_database_a_route_that_failed_stays_and_nobody_waits(router: Router, tables: Tables) -> None:
+    await router.refresh()
+    tables.away = True
+    assert [await router.renew("pair", time.monotonic()) for _ in range(5)] == [PAIR] * 5
+    assert tables.reads == 2

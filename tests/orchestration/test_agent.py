@@ -30,7 +30,7 @@ def agent(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Agent:
     return Agent(loop.here)
 
 
-def asked(of: Callable[[], None]) -> int:
+def asked(of: Callable[[], object]) -> int:
     """How many queries it takes."""
     with CaptureQueriesContext(connection) as queries:
         of()

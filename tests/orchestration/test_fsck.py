@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from cortex.catalog.models import Model
-from cortex.fleet.models import Attempt, Gpu, Host, Replica, Seat
+from cortex.fleet.models import Attempt, Gpu, Host, Replica, Seat, Transition
 from cortex.fleet.states import Observed
 from cortex.orchestration import fsck
 from cortex.orchestration.management.commands import fsck as command
@@ -90,6 +90,35 @@ def _unknown_without_seats(loop: Loop) -> None:
     loop.replica().observe(Observed.UNKNOWN, "x")
     Seat.objects.all().delete()
     Gpu.objects.update(reserved=0)
+
+
+def _loading_without_seats(loop: Loop) -> None:
+    loop.replica().observe(Observed.LOADING, "x")
+    Seat.objects.all().delete()
+    Gpu.objects.update(reserved=0)
+
+
+def _renamed(loop: Loop) -> None:
+    with loop.world.open() as scene:
+        next(iter(scene.containers.values())).name = "mine-now"
+
+
+def _drains_without_end(loop: Loop) -> None:
+    _runs_though_stopped(loop)
+    Replica.objects.update(draining_at=loop.time.now() - timedelta(seconds=91))
+
+
+def _stops_without_end(loop: Loop) -> None:
+    loop.replica().observe(Observed.STOPPING, "x")
+    _runs_though_stopped(loop)
+
+
+def _backoff_without_end(loop: Loop) -> None:
+    Replica.objects.update(failures=1, retry_at=loop.time.now() + timedelta(seconds=361))
+
+
+def _clock_ahead(loop: Loop) -> None:
+    Replica.objects.update(observed_at=loop.time.now() + timedelta(hours=2))
 
 
 def _turn_from_the_future(loop: Loop) -> None:
@@ -170,18 +199,24 @@ def _name_taken(loop: Loop) -> None:
         (_row_missing, 1, "1 rows for 2"),
         (_ready_without_container, 1, "no container of it runs"),
         (_two_containers, 2, "alive for the same replica"),
+        (_renamed, 2, "runs as mine-now"),
         (_nobodys_container, 2, "Nobody claims"),
         (_container_without_attempt, 2, "no open attempt"),
         (_seat_of_nothing, 3, "nothing of it is there"),
         (_seat_on_another_host, 3, "another host"),
         (_container_without_seat, 3, "without a seat"),
-        (_unknown_without_seats, 4, "given away"),
+        (_loading_without_seats, 3, "is loading, and its seats were given away"),
+        (_unknown_without_seats, 4, "is unknown, and its seats were given away"),
         (_runs_though_stopped, 5, "do not want it"),
+        (_drains_without_end, 5, "do not want it"),
+        (_stops_without_end, 5, "do not want it"),
         (_turn_from_the_future, 6, "not ordered yet"),
         (_attempt_from_the_future, 6, "is of turn"),
         (_silent_change, 6, "does not say so"),
         (_name_taken, 7, "not ours"),
         (_failure_without_wait, 8, "waits for no time"),
+        (_backoff_without_end, 8, "longer than any backoff"),
+        (_clock_ahead, 8, "another clock"),
         (_flapping, 9, "within a minute"),
         (_two_launches, 10, "at the same time"),
         (_label_too_many, 11, "labels we do not write"),
@@ -198,11 +233,29 @@ def test_an_overbooked_card_is_refused_by_the_database_itself(house: Loop) -> No
     assert "gpu_is_not_overbooked" in [constraint.name for constraint in from_the_table]
 
 
-def test_a_secret_in_a_log_is_found(house: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("leak", [
+    lambda: Attempt.objects.update(last_log="using hf_very_secret"),
+    lambda: Attempt.objects.update(remedy="Use hf_very_secret."),
+    lambda: Replica.objects.update(reason="401 for hf_very_secret"),
+    lambda: Transition.objects.update(reason="401 for hf_very_secret"),
+], ids=["log", "remedy", "reason", "history"])  # fmt: skip
+def test_a_secret_that_was_told_is_found(
+    house: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leak: Callable[[], int]
+) -> None:
     (tmp_path / "token").write_text("hf_very_secret\n")
     monkeypatch.setattr(settings.ENV, "cortex_hub_token_file", tmp_path / "token")
-    Attempt.objects.update(last_log="using hf_very_secret")
+    assert leak()
     assert [violation.rule for violation in broken(house)] == [11]
+
+
+def test_what_is_on_its_way_out_is_given_its_time(house: Loop) -> None:
+    _runs_though_stopped(house)
+    Replica.objects.update(draining_at=house.time.now() - timedelta(seconds=89))
+    assert broken(house) == []
+    Replica.objects.update(draining_at=None)
+    house.replica().observe(Observed.STOPPING, "x")
+    Replica.objects.update(observed_at=house.time.now() - timedelta(seconds=69))  # it is given ten to end
+    assert broken(house) == []
 
 
 def test_a_transaction_left_open_is_found(house: Loop, monkeypatch: pytest.MonkeyPatch, time: Time) -> None:

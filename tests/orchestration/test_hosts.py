@@ -84,7 +84,8 @@ def test_an_engine_that_was_swapped_under_us_proves_nothing_gone(
         scene.identity = "another"
         scene.containers.clear()
     reconcile(loop.replica().id, loop.here)
-    assert loop.replica().observed == Observed.READY
+    assert loop.replica().observed == Observed.UNKNOWN
+    assert "is not the machine" in loop.replica().reason
     assert loop.containers() == []
 
 

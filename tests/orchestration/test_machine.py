@@ -40,6 +40,31 @@ class Crash(BaseException):
     """The process ends here."""
 
 
+def retune(name: str, by: None) -> Model:
+    return orders.revise(name, {"options": {"batch_size": 64}}, by)
+
+
+verbs = strategies.sampled_from([orders.start, orders.stop, orders.restart, orders.remove, retune])
+
+
+class Watched(FakeRuntime):
+    """Notes what is started though nobody wants it so any more, unless they said so in this very moment."""
+
+    just_now = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.unwanted: list[str] = []
+
+    def start(self, container_id: str) -> None:
+        found = self.inspect(container_id)
+        replica = Replica.objects.select_related("model").get(id=found.labels[Label.REPLICA]) if found else None
+        just_now, self.just_now = self.just_now, False
+        if replica and not just_now and not (replica.wanted and replica.turn == replica.model.turn):
+            self.unwanted.append(str(replica))
+        super().start(container_id)
+
+
 class Machine(RuleBasedStateMachine):
     """A host with two cards, two models on one card each, and everything that can happen to them."""
 
@@ -58,7 +83,8 @@ class Machine(RuleBasedStateMachine):
         host = Host.objects.create(name="test", cores=4, seen_at=self.time.now())
         Gpu.objects.bulk_create(Gpu(uuid=uuid, host=host, name="L40S", total=48 * GIB) for uuid in CARDS)
         models = settings.ENV.cortex_models.resolve()
-        self.here = Here(host, FakeRuntime(self.world, Install.identity(), models), self.world.gpus)
+        self.runtime = Watched(self.world, Install.identity(), models)
+        self.here = Here(host, self.runtime, self.world.gpus)
         self.strange = FakeRuntime(self.world, STRANGER, models)
         for name in NAMES:
             self.define(name, 1, 32)
@@ -80,7 +106,7 @@ class Machine(RuleBasedStateMachine):
     def edit(self, name: str, replicas: int, batch: int) -> None:
         self.define(name, replicas, batch)
 
-    @rule(name=names, verb=strategies.sampled_from([orders.start, orders.stop, orders.restart, orders.remove]))
+    @rule(name=names, verb=verbs)
     def order(self, name: str, verb: Callable[..., Model]) -> None:
         if Model.objects.declared().filter(name=name).exists():
             verb(name, None)
@@ -93,8 +119,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(at=strategies.integers(0, 25))
     def tick_that_crashes(self, at: int) -> None:
-        with crash_at(at):
+        with suppress(Crash), once_at(at, crash):
             self.tick()
+
+    @rule(at=strategies.integers(0, 15), name=names, verb=verbs)
+    def tick_and_people_meanwhile(self, at: int, name: str, verb: Callable[..., Model]) -> None:
+        def act(effect: str, moment: str) -> None:
+            self.runtime.just_now = (effect, moment) == ("start", effects.Moment.BEFORE)
+            self.order(name, verb)
+
+        with once_at(at, act):
+            self.tick()
+        self.runtime.just_now = False
 
     @rule(name=names)
     def settle_alone(self, name: str) -> None:
@@ -105,6 +141,7 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.time.pass_(seconds)
         hosts.register(self.here)
+        hosts.sample(self.here, self.world.gpus())
 
     @rule()
     def silence(self) -> None:
@@ -194,6 +231,10 @@ class Machine(RuleBasedStateMachine):
         assert [violation for violation in found if "nothing of it is there" not in violation.what] == []
 
     @invariant()
+    def stop_wins(self) -> None:
+        assert self.runtime.unwanted == []
+
+    @invariant()
     def strangers_are_left_alone(self) -> None:
         assert self.strangers == {container.id for container in self.of(STRANGER)}
 
@@ -219,17 +260,21 @@ class Machine(RuleBasedStateMachine):
 
 
 @contextmanager
-def crash_at(point: int) -> Iterator[None]:
-    """End the process at this effect, if it gets so far."""
+def once_at(point: int, act: effects.Watcher) -> Iterator[None]:
+    """Do something at this effect, if it gets so far."""
     left = [point]
 
     def watch(effect: str, moment: str) -> None:
         left[0] -= 1
-        if left[0] < 0:
-            raise Crash
+        if left[0] == -1:
+            act(effect, moment)
 
-    with suppress(Crash), effects.watched(watch):
+    with effects.watched(watch):
         yield
+
+
+def crash(effect: str, moment: str) -> None:
+    raise Crash
 
 
 @pytest.mark.django_db

@@ -46,6 +46,7 @@ def test_two_that_fill_nine_tenths_of_one_card_are_refused_with_words(loop: Loop
     assert second.reason.startswith("Waits for room. It claims 90% of 1 GPU, and needs at least")
     assert "its part would be 43.2 GiB: one/0 holds 43.2 GiB" in second.reason
     second.host = first.host
+    second.save(update_fields=["host"])
     with pytest.raises(seats.NoSeat, match="It would fit if one/0 stopped"):
         seats.take(second, 1)
 

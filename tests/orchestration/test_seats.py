@@ -14,6 +14,7 @@ from cortex.fleet.states import Observed
 from cortex.orchestration import seats
 from cortex.orchestration.effects import watched
 from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import sweep
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
@@ -55,6 +56,24 @@ def test_fifty_threads_place_ten_exclusive_replicas_on_four_cards(
     assert all("free" in replica.reason and replica.failures == 0 for replica in waiting)
     record.saw(f"{len(loop.containers())} run, one on each card; {len(waiting)} wait, each told what is free.")
     record.check(loop.here)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_who_settle_one_model_at_once_make_each_row_once(define: Define, loop: Loop) -> None:
+    model = define(replicas=1)
+    Model.objects.update(replicas=5)
+    gate = threading.Barrier(8)
+
+    def race(_: int) -> int:
+        try:
+            gate.wait(30)
+            return len(settle(model.id))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(race, range(8))) == [5] * 8
+    assert sorted(Replica.objects.values_list("slot", flat=True)) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.django_db

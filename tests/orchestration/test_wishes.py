@@ -10,11 +10,11 @@ from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Gpu, Host, Replica, Seat
 from cortex.fleet.states import Observed
-from cortex.orchestration import forecasts, orders
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration import attempts, forecasts, orders
+from cortex.orchestration.settle import settle
 from cortex.runtime.scene import ImaginaryGpu
 from cortex.runtime.world import World
-from tests.orchestration.conftest import GIB, Loop, Time
+from tests.orchestration.conftest import GIB, IMAGE, Loop
 
 pytestmark = pytest.mark.django_db
 
@@ -114,28 +114,25 @@ def test_a_changed_pin_moves_what_runs_to_the_other_card(define: Define, loop: L
     loop.look()
     assert where(loop) == ["GPU-1"]
     change(cards=["GPU-0"])
-    for _ in range(3):
-        loop.look()
+    loop.settle()
     assert where(loop) == ["GPU-0"]
     assert list(Seat.objects.values_list("gpu_id", flat=True)) == ["GPU-0"]
 
 
 @pytest.mark.parametrize("wish", [{"hosts": ["other"]}, {"labels": {"zone": "cellar"}}])
 @pytest.mark.usefixtures("cards")
-def test_a_changed_wish_for_a_host_moves_what_runs_there(
-    define: Define, loop: Loop, time: Time, wish: dict[str, Any]
-) -> None:
+def test_a_changed_wish_for_a_host_moves_what_runs_there(define: Define, loop: Loop, wish: dict[str, Any]) -> None:
     define()
     loop.look()
     other_host(labels={"zone": "cellar"})
     change(**wish)
-    for _ in range(4):
-        loop.look()
-    time.pass_(6)
-    Host.objects.update(seen_at=time.now())
-    for model in unsettled():
-        settle(model.id)
-    assert loop.replica().host.name == "other"  # type: ignore[union-attr]
+    loop.look()
+    new = Replica.objects.get(replaces=loop.replica())
+    assert new.host.name == "other"  # type: ignore[union-attr]
+    assert loop.look().observed == Observed.READY, "it serves here until it serves there"
+    Replica.objects.filter(id=new.id).update(observed=Observed.READY, turn=new.model.turn)
+    attempts.begin(Replica.objects.select_related("model", "host").get(id=new.id), IMAGE)
+    loop.look()
     assert not loop.containers()
     assert not Seat.objects.exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from cortex.runtime.contract import Health
 from cortex.runtime.probe import ask
-from engines.contract import Probe
+from engines.contract import Probe, one_token
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
@@ -55,6 +55,38 @@ def serve() -> Iterator[Serve]:
 )
 def test_whatever_a_server_answers_is_one_of_three(serve: Serve, answer: bytes, health: Health) -> None:
     assert ask(serve(lambda connection: connection.sendall(answer)), Probe()) is health
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 404 Not Found\r\n\r\n"])
+def test_whoever_answers_to_a_body_is_alive(serve: Serve, answer: bytes) -> None:
+    assert ask(serve(lambda connection: connection.sendall(answer)), one_token("tiny")) is Health.READY
+
+
+def test_a_body_is_posted_whole(serve: Serve) -> None:
+    seen = []
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def accept() -> None:
+            connection, _ = door.accept()
+            with connection:
+                seen.append(connection.recv(4096).decode())
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        probe = one_token("tiny")
+        assert ask(f"127.0.0.1:{door.getsockname()[1]}", probe) is Health.READY
+        thread.join(5)
+    head, _, body = seen[0].partition("\r\n\r\n")
+    assert head.startswith("POST /v1/completions HTTP/1.1")
+    assert f"Content-Length: {len(body)}" in head
+    assert body == probe.body
+
+
+def test_who_does_not_answer_to_a_body_is_silent(serve: Serve) -> None:
+    probe = one_token("tiny").model_copy(update={"timeout": 0.2})
+    assert ask(serve(lambda _: time.sleep(0.5)), probe) is Health.SILENT
 
 
 def test_an_answer_in_pieces_is_put_together(serve: Serve) -> None:

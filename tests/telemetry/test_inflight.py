@@ -22,7 +22,8 @@ class Told:
     def __init__(self) -> None:
         self.counts: Counter[UUID] = Counter()
         self.changed = asyncio.Event()
-        self.writer = Writer(self.counts, self.changed)
+        self.silence = 0.0
+        self.writer = Writer(self.counts, self.changed, lambda _: self.silence)
 
     async def say(self, count: int) -> None:
         self.counts[REPLICA] = count
@@ -46,6 +47,28 @@ async def test_the_counts_of_all_gateways_are_added_up(broker: str) -> None:
         assert inflight.count(REPLICA) == 5
         await one.say(1)
         assert inflight.count(REPLICA) == 4
+
+
+async def test_a_replica_is_silent_for_as_long_as_it_said_nothing_to_anybody(broker: str) -> None:
+    async with gateway() as one, gateway() as other:
+        one.silence, other.silence = 130.4, 20.0
+        await one.say(2)
+        assert inflight.silences([REPLICA]) == {REPLICA: 130}
+        await other.say(1)
+        assert inflight.silences([REPLICA]) == {REPLICA: 20}
+        assert inflight.count(REPLICA) == 3
+
+
+async def test_where_nothing_is_in_flight_nobody_is_silent(broker: str) -> None:
+    async with gateway() as one:
+        one.silence = 130.0
+        await one.say(1)
+        await one.say(0)
+        assert inflight.silences([REPLICA, uuid4()]) == {}
+
+
+def test_without_redis_nobody_is_silent() -> None:
+    assert inflight.silences([REPLICA]) == {}
 
 
 async def test_at_zero_nothing_is_left(broker: str) -> None:

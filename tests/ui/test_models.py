@@ -129,9 +129,9 @@ def test_what_is_wrong_with_where_it_may_run_is_told_at_its_field(bobs: Client) 
 
 def test_the_form_names_the_cards_hosts_and_labels_there_are(bobs: Client) -> None:
     atlas = scene.host()
-    Host.objects.filter(id=atlas.id).update(labels={"zone": "cellar"})
+    Host.objects.filter(id=atlas.id).update(labels={"zone": "attic"})
     words = bobs.get("/define").content.decode()
-    for value in ("GPU-5f1c0a7e-90d2-4b1e-8c33-1f0a6b7d2e40", "atlas", "zone=cellar"):
+    for value in ("GPU-5f1c0a7e-90d2-4b1e-8c33-1f0a6b7d2e40", "atlas", "zone=attic"):
         assert f'data-adds="{value}"' in words
 
 

@@ -24,6 +24,18 @@ class ModelOrders(APIView):
         return Response(page.answer(lambda row: answers.order(row).model_dump(mode="json")))
 
 
+class HostOrders(APIView):
+    """What people asked of one host. They outlive it."""
+
+    @extend_schema(
+        operation_id="list_host_orders", parameters=documented.PAGE, responses=documented.page_of(shapes.OrderAnswer)
+    )
+    def get(self, request: Request, name: str) -> Response:
+        """List orders about a host of this name, the newest first."""
+        page = paging.page(request, Order.objects.filter(host_name=name), "id", newest_first=True)
+        return Response(page.answer(lambda row: answers.order(row).model_dump(mode="json")))
+
+
 class Operation(APIView):
     """An order under way."""
 
@@ -34,7 +46,7 @@ class Operation(APIView):
     )
     def get(self, request: Request, id: int) -> Response:
         """How far an order has come; `?wait=30s` answers when that changes."""
-        order = Order.objects.filter(id=id).first() if id < 2**63 else None
+        order = Order.objects.filter(id=id, host_name="").first() if id < 2**63 else None
         if order is None:
             raise NotFound(f"There is no operation {id}.")
         answer = operations.wait_for(order, reading.wait(request))

@@ -91,6 +91,8 @@ class Replica(models.Model):
 
     @property
     def phase(self) -> Phase:
+        if self.draining_at and self.observed == Observed.READY:
+            return Phase.DRAINING
         return phase(Observed(self.observed), wanted=self.wanted, failures=self.failures)
 
     def observe(self, new: Observed, reason: str, *, address: str = "") -> bool:

@@ -1,18 +1,25 @@
 """Hosts and their cards: what is there, who holds it, what is free."""
 
+from collections import defaultdict
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db.models import Prefetch
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from cortex.catalog.models import Order
 from cortex.fleet import clock
-from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Seat
+from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Replica, Seat, Stray
+from cortex.fleet.states import Observed
+from cortex.orchestration.strays import GRACE
 from cortex.ui.answers import live
 from cortex.ui.bars import Segment, placed
 from cortex.ui.gate import signed_in
 
 HUES = 6
+LATEST = 3
+RECENT = 200
 
 
 @dataclass(frozen=True)
@@ -22,27 +29,61 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Left:
+    """A container that nobody claims; `goes_at` is None where it waits for somebody's word."""
+
+    stray: Stray
+    goes_at: datetime | None
+
+
+@dataclass(frozen=True)
 class HostCard:
+    """`held` are the replicas of which something is there, or may be; `orders` what people last said of it."""
+
     host: Host
     silent: bool
     cards: list[Card]
+    held: list[Replica]
+    strays: list[Left]
+    orders: list[Order]
 
 
 @signed_in
 def hosts(request: HttpRequest) -> HttpResponseBase:
     """Every host."""
     seats = Prefetch("seats", Seat.objects.select_related("replica__model").order_by("id"))
-    found = Host.objects.prefetch_related(Prefetch("gpus", Gpu.objects.order_by("index").prefetch_related(seats)))
-    oldest = clock.now() - SILENT_AFTER
-    shown = [
-        HostCard(
-            host,
-            silent=host.seen_at is None or host.seen_at < oldest,
-            cards=[Card(gpu, segments(gpu)) for gpu in host.gpus.all()],
-        )
-        for host in found
-    ]
+    held = Replica.objects.exclude(observed=Observed.ABSENT).select_related("model").order_by("model__name", "slot")
+    found = Host.objects.prefetch_related(
+        Prefetch("gpus", Gpu.objects.order_by("index").prefetch_related(seats)), Prefetch("replicas", held), "strays"
+    )
+    orders, now = _orders(), clock.now()
+    shown = [_card(host, orders[host.name], now) for host in found]
     return live(request, "ui/hosts.html", "ui/parts/hosts.html", {"hosts": shown})
+
+
+def _orders() -> dict[str, list[Order]]:
+    """The latest by host."""
+    found: dict[str, list[Order]] = defaultdict(list)
+    for order in Order.objects.exclude(host_name="")[:RECENT]:
+        if len(found[order.host_name]) < LATEST:
+            found[order.host_name].append(order)
+    return found
+
+
+def _card(host: Host, orders: list[Order], now: datetime) -> HostCard:
+    return HostCard(
+        host,
+        silent=host.seen_at is None or now - host.seen_at > SILENT_AFTER,
+        cards=[Card(gpu, segments(gpu)) for gpu in host.gpus.all()],
+        held=list(host.replicas.all()),
+        strays=[_left(stray, now) for stray in host.strays.all()],
+        orders=orders,
+    )
+
+
+def _left(stray: Stray, now: datetime) -> Left:
+    over = stray.first_seen_at + GRACE
+    return Left(stray, over if over > now else None)
 
 
 def segments(gpu: Gpu) -> list[Segment]:

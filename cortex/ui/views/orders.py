@@ -70,7 +70,8 @@ def give(request: HttpRequest, name: str, verb: str) -> HttpResponseBase:
     row = next(iter(rows(Model.objects.declared().filter(name=name))), None)
     if row is None:
         raise Http404(f"There is no model named {name!r}.")
-    context = {"order": order, "verb": verb, "row": row, "now": now(row), "back": request.GET.get("back", "")}
+    back = request.GET.get("back", "")
+    context = {"order": order, "subject": name, "now": now(row), "action": request.path, "back": back}
     return render(request, "ui/parts/confirm.html" if by_htmx(request) else "ui/confirm.html", context)
 
 
