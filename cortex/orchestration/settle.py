@@ -98,6 +98,9 @@ def _may_move(replica: Replica) -> bool:
 
 
 def _place(replica: Replica) -> None:
+    """Where its files are missing its need is a guess: after a first try, a host that has them places it."""
+    if replica.retry_at and _lacks_files(replica):
+        return
     replica.host, why = choose_host(replica)
     replica.save(update_fields=["host"])
     if replica.host is None:
@@ -107,7 +110,7 @@ def _place(replica: Replica) -> None:
 def choose_host(replica: Replica) -> tuple[Host | None, str]:
     """Where there is room for it now, or why there is none."""
     hosts = list(Host.objects.all())
-    why_not = faults(hosts) | lacks(replica.model)
+    why_not = faults(hosts) | lacks(replica.model.repository, replica.model.path)
     answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, why_not))
     if isinstance(answer, placement.NoRoom):
         return None, str(answer)
@@ -123,10 +126,19 @@ def _size(replica: Replica) -> int:
     return found.size if found else 0
 
 
-def lacks(model: Model) -> dict[int, str]:
-    """Which hosts said that they do not have a model's files, by their ids."""
-    told = Lack.objects.filter(path=model.path) if not model.repository else Lack.objects.none()
-    return dict(told.values_list("host_id", "reason"))
+def _lacks_files(replica: Replica) -> bool:
+    try:
+        plan.locate(replica)
+    except files.Missing:
+        return True
+    except (UnreadableModel, Refusal):
+        pass
+    return False
+
+
+def lacks(repository: str, path: str) -> dict[int, str]:
+    """Which hosts said that they do not have these files, by their ids; a repository is fetched."""
+    return {} if repository else dict(Lack.objects.filter(path=path).values_list("host_id", "reason"))
 
 
 def find_again(host: Host) -> None:

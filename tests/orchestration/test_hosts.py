@@ -1,6 +1,7 @@
 """Several hosts: whose name it is, who has the files, one that falls silent and many that do."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -146,18 +147,37 @@ def test_a_model_goes_where_its_files_are_and_does_not_come_back(
     assert loop.replica().host is None
     assert "no such file" in loop.replica().reason
 
-    settle(loop.replica().model_id)
+    sweep_of(loop.here)
     assert "On host test, tiny.gguf" in loop.replica().reason
     assert loop.replica().phase is Phase.QUEUED
-    hosts.register(other)
-    time.pass_(6)
     for _ in range(3):
+        monkeypatch.setattr(settings.ENV, "cortex_models", models_folder)
+        hosts.register(other)
+        settle(loop.replica().model_id)
+        assert loop.replica().host == other.host
+        monkeypatch.setattr(settings.ENV, "cortex_models", tmp_path / "empty")
         sweep_of(loop.here)
         assert loop.replica().host == other.host
     monkeypatch.setattr(settings.ENV, "cortex_models", models_folder)
     sweep_of(other)
     assert loop.replica().observed == Observed.READY
     assert loop.replica().attempts.count() == 1
+
+
+def test_where_files_are_missing_a_second_guess_is_left_to_a_host_that_has_them(
+    define: Define, loop: Loop, time: Time, models_folder: Path, made: Path
+) -> None:
+    define(gpus=1)
+    replica = loop.replica()
+    replica.wait(timedelta(0))
+    loop.card()
+    hosts.register(loop.here)
+    (models_folder / "tiny.gguf").unlink()
+    settle(replica.model_id)
+    assert loop.replica().host is None
+    (models_folder / "tiny.gguf").write_bytes(made.read_bytes())
+    settle(replica.model_id)
+    assert loop.replica().host == loop.here.host
 
 
 def test_a_host_takes_back_what_it_lacks_when_the_files_come(
