@@ -16,7 +16,7 @@ BEAT_SILENT_AFTER = 600.0
 
 def worker() -> bool:
     """This host's worker answers Celery's ping."""
-    return bool(app.control.ping(pattern=f"{identity.node()}.*", matcher="glob", timeout=5))
+    return bool(app.control.ping(pattern=f"{identity.node()}.*", matcher="glob", timeout=5, limit=1))
 
 
 def agent() -> bool:
