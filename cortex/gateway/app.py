@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 from django.conf import settings
 
-from cortex.gateway import keys, openai, routing
+from cortex.gateway import keys, openai, reach, routing
 from cortex.gateway.client import Client, Gone, Message, Receive, Send
 from cortex.gateway.database import afresh
 from cortex.gateway.keys import Key, Keyring
@@ -60,6 +60,7 @@ class Gateway:
             self._relay = Relay(shared, self._router, self._limits)
             tasks = [
                 asyncio.create_task(_forever(self._router.refresh, routing.REFRESH_EVERY)),
+                asyncio.create_task(_forever(self._router.reach.knock, reach.KNOCK_EVERY)),
                 asyncio.create_task(_forever(self._keyring.note, keys.NOTED_EVERY)),
                 asyncio.create_task(_forever(self._flush, FLUSH_EVERY)),
                 asyncio.create_task(_forever(told.follow, inflight.WRITTEN_EVERY)),

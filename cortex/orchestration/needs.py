@@ -22,7 +22,8 @@ def asked(model: Model, host: Host | None, size: int) -> Asked:
 
     Only what is on this machine is read, so that it may be called inside a transaction.
     """
-    gpus = usable(describe(model))
+    definition = describe(model)
+    gpus = usable(definition)
     gpus = gpus.filter(host=host) if host else gpus
     counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
     try:
