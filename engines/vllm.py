@@ -29,6 +29,10 @@ class Vllm(Engine):
     image = "vllm/vllm-openai:v0.32.0"
     formats = frozenset({"safetensors"})
     tasks = frozenset({"generate", "embed", "rerank"})
+    milestones = {
+        "weights": r"Model loading took |Loading (?:model )?weights took ",
+        "cache": r"KV cache size: [\d,]+ tokens|# (?:GPU|CPU|cuda) blocks: ",
+    }
 
     def spec(self, launch: Launch) -> ContainerSpec:
         """The container of ``vllm serve``.
@@ -114,6 +118,7 @@ def _for_gpus(launch: Launch, options: VllmOptions) -> dict[str, str]:
 
 
 def _for_cpu(options: VllmOptions) -> dict[str, str]:
-    if options.cpu_kv_cache_gib is None and options.kv_cache_memory_bytes:
-        return {}
-    return {"VLLM_CPU_KVCACHE_SPACE": str(options.cpu_kv_cache_gib or CPU_CACHE_GIB)}
+    env = {"VLLM_TARGET_DEVICE": "cpu"}  # builds that do not say so in their version look here
+    if options.kv_cache_memory_bytes:
+        return env
+    return env | {"VLLM_CPU_KVCACHE_SPACE": str(options.cpu_kv_cache_gib or CPU_CACHE_GIB)}

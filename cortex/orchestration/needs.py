@@ -8,7 +8,7 @@ from django.db.models import Count, QuerySet
 from cortex import placement
 from cortex.calculator.calibration import Measured
 from cortex.catalog import estimates
-from cortex.catalog.definition import Definition, Refusal, describe
+from cortex.catalog.definition import Definition, Refusal, confirm, describe
 from cortex.catalog.estimates import Asked, Past
 from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu, Host, Measurement, Replica
@@ -27,6 +27,7 @@ def asked(model: Model, host: Host | None, size: int) -> Asked:
     gpus = gpus.filter(host=host) if host else gpus
     counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
     try:
+        confirm(model)
         names = set(gpus.values_list("name", flat=True))
         return estimates.ask(definition, max(counts, default=0), past(definition, names), estimates.read_near)
     except (estimates.Unknown, Refusal) as why:

@@ -36,7 +36,7 @@ from cortex.runtime.world import World
 from engines.contract import ContainerSpec, Probe
 
 POLL = 0.05
-SLOWEST_POLL = 0.5
+SLOWEST_POLL = 1.0
 WINDOW = 60.0
 PULL_STEPS = 10
 ALIVE = (State.RUNNING, State.PAUSED)
@@ -275,4 +275,5 @@ def _seen(found: ImaginaryContainer) -> Container:
         started_at=found.started_at,
         finished_at=found.finished_at,
         gpus=found.gpus,
+        altered=found.altered,
     )

@@ -51,7 +51,7 @@ class World:
         """The same for one who only looks, at what is there by now: cheap, when nothing has changed since last time."""
         with self._mutex:
             scene = self._current(self._path) if self._path else self._scene
-            if self._path and not scene.is_due(self.now()) and verb not in scene.lost:
+            if self._read and not scene.is_due(self.now()) and verb not in scene.lost:
                 yield scene
                 return
         with self.open() as scene:
@@ -144,7 +144,7 @@ class World:
         return [call for call in self.calls() if call.verb in CHANGING]
 
     def facts(self, scene: Scene) -> HostFacts:
-        return HostFacts(name=scene.name, cores=scene.cores, memory=scene.memory, version="pretend")
+        return HostFacts(scene.name, scene.identity, cores=scene.cores, memory=scene.memory, version="pretend")
 
     def events(self, after: int, install: str) -> list[tuple[int, Event]]:
         """Events numbered above ``after``."""
