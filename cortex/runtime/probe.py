@@ -15,12 +15,12 @@ def ask(address: str | None, probe: Probe) -> Health:
     """Health of the server at host:port. Never raises for what the server does.
 
     Only the status line is read, so redirects are not followed and a flood of a body costs nothing.
-    An answer that is neither 200 nor 503 is as good as none, except to a probe with a body.
+    An answer that is neither 200 nor 503 is as good as none, except where any answer will do.
     """
     if address is None:
         return Health.SILENT
     try:
-        return HEALTH.get(_status(address, probe), Health.READY if probe.body else Health.SILENT)
+        return HEALTH.get(_status(address, probe), Health.READY if probe.any_answer else Health.SILENT)
     except (OSError, ValueError):
         return Health.SILENT
 
