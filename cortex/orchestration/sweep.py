@@ -16,7 +16,7 @@ from cortex.orchestration import hosts, strays
 from cortex.orchestration.observe import judge, question, unknown
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import find_again, settle, unsettled
 from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Health, RuntimeFault
 
@@ -67,6 +67,7 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
     hosts.mark_silent()
+    find_again(here.host)
     settle_all(unsettled())
     replicas = list(here.host.replicas.select_related("model"))
     try:

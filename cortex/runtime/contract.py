@@ -69,9 +69,10 @@ class Container:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a host is: ``memory`` in bytes, ``version`` of the container engine."""
+    """What a host is: ``memory`` in bytes, ``version`` of the container engine, ``identity`` its own id."""
 
     name: str
+    identity: str
     cores: int
     memory: int
     version: str

@@ -80,7 +80,13 @@ class DockerRuntime(Runtime):
     def facts(self) -> HostFacts:
         with self._asking() as client:
             told = client.info()
-        return HostFacts(name=told["Name"], cores=told["NCPU"], memory=told["MemTotal"], version=told["ServerVersion"])
+        return HostFacts(
+            name=told["Name"],
+            identity=told["ID"],
+            cores=told["NCPU"],
+            memory=told["MemTotal"],
+            version=told["ServerVersion"],
+        )
 
     def find(self) -> list[Container]:
         with self._asking() as client:
