@@ -94,6 +94,7 @@ class ImaginaryContainer(BaseModel):
     exit_code: int | None = None
     oom: bool = False
     error: str = ""
+    altered: str = ""
     log: list[tuple[int, str]] = []
 
     def end(self, code: int, at: datetime, *, oom: bool = False) -> None:
