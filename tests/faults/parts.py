@@ -43,6 +43,7 @@ class Parts:
         self.world = World(home / "pretend.json")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.odd: set[str] = set()
+        self.since = 0
         self.environment = {
             "CORTEX_STATE": str(home),
             "CORTEX_MODELS": str(home / "models"),
@@ -164,6 +165,16 @@ class Parts:
     def containers(self) -> list[ImaginaryContainer]:
         with self.world.open() as scene:
             return [found for found in scene.containers.values() if found.state is State.RUNNING]
+
+    def mark(self) -> None:
+        """From here on calls are counted."""
+        with self.world.open() as scene:
+            self.since = scene.count
+
+    def calls(self, ended: int = 0) -> int:
+        """Calls since the mark that changed a container, less those that `ended` by themselves, as its host saw them."""
+        with self.world.open() as scene:
+            return sum(seen.number > self.since for seen in scene.seen) - ended
 
     def ask(self, question: str) -> Any:
         """One value of the database, by a way of its own."""
