@@ -172,7 +172,7 @@ class Parts:
             self.since = scene.count
 
     def calls(self, ended: int = 0) -> int:
-        """Calls since the mark that changed a container, less those that `ended` by themselves, as its host saw them."""
+        """Calls since the mark that changed a container, as its host saw them; `ended` by themselves are none."""
         with self.world.open() as scene:
             return sum(seen.number > self.since for seen in scene.seen) - ended
 
