@@ -20,7 +20,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_is_allowed_comes_whole() -> None:
-    assert [word async for word in watching.while_allowed(words("a", "b", then=0.2), lambda: True)] == ["a", "b"]
+    assert [word async for word in watching.while_allowed(words("", "a", then=0.2), lambda: True)] == ["", "a"]
 
 
 async def test_who_may_no_longer_watch_is_told_so_in_the_silence() -> None:
