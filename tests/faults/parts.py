@@ -56,7 +56,7 @@ class Parts:
         made_model.write(home / "models", made_model.Shape(layers=1, vocab=1024, feed_forward=64), name="tiny")
         image = engine("llamacpp").image_for(gpus=False)
         self.world.add_image(image)
-        self.world.script(image, Script(load=0.3))
+        self.world.script(image, Script(load=0.3, lines=("reading the model",)))
         with self.world.open() as scene:
             scene.engine = f"127.0.0.1:{self.engine_port}"
 

@@ -202,6 +202,7 @@ def test_a_key_revoked_while_it_watches(serving: Parts, record: Record) -> None:
     lent = {"Authorization": f"Bearer {made['secret']}"}
     assert status(models, lent) == 200
     url = f"http://127.0.0.1:{serving.port}/api/v1/models/tiny/logs?follow=true"
+    eventually(lambda: "reading" in serving.rest("GET", "models/tiny/logs").text)
     with httpx2.stream("GET", url, headers=lent, timeout=40) as stream:
         assert stream.status_code == 200
         assert serving.rest("DELETE", f"keys/{made['id']}").status_code == 200
