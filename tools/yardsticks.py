@@ -1,17 +1,24 @@
-"""Cortex beside common rules: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl > docs/memory.md."""
+"""Cortex beside others: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl [PYTHON_WITH_HF_MEM] > docs/memory.md."""
 
 import json
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from cortex.calculator import hf_shape, serving
 from cortex.calculator.gguf import read_set
 from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.llamacpp import options_from, plan
+from cortex.calculator.serving import tokens_told
 from cortex.calculator.shape import Shape
+from engines.habits import ServeOptions
+from engines.vllm_memory import CPU_BATCHED_TOKENS, CPU_BLOCK
+from tools.served.record import RECORD
 
 GIB, MIB = 1 << 30, 1 << 20
 Rule = Callable[[Shape, Sequence[str], int], float]
@@ -19,37 +26,49 @@ Rule = Callable[[Shape, Sequence[str], int], float]
 TEXT = """# How close the estimates are
 
 Cortex plans memory from a model's own header: which tensors lie where, what every layer caches, and the peak of the
-graph the engine will run. The table compares that with two rules of thumb on {rows} plans of {models} models (dense,
+graph the engine will run. The table compares that with what others say on {rows} plans of {models} models (dense,
 with experts, compressed attention, windows, recurrent and hybrid layers, shared caches, attention sinks, an embedder),
 recorded by `python -m tools.plans.record` from llama.cpp {build}:
 contexts up to 131,072 tokens, one to eight slots, cache types, partial offload, one to four cards, caches on the host.
 Errors are of the sum over all cards and the host.
 
-| | median error | furthest under | furthest over | within 5 % | one estimate |
-|---|---|---|---|---|---|
+| | rows answered | median error | furthest under | furthest over | within 5 % | one estimate |
+|---|---|---|---|---|---|---|
 {table}
 
 llama.cpp's own `llama-fit-params` is the truth here: it loads the model without allocating. It needs the file on the
 machine and a build of llama.cpp; Cortex needs the first megabytes of the file, near or far.
 
-`hf-mem` reads models from a hub only, so it is not in the table: these files are local.
+`hf-mem` {hf_mem} reads models from a hub only: here its own code was run against the same files, served to it by a
+transport that plays the hub. It counts weights and a cache of full attention in every layer, and refuses files whose
+head counts differ by layer or are none.
+
+## What vLLM keeps
+
+The tokens of cache that the real vLLM {vllm} printed for made models, on the processor, given the same bytes of cache:
+served by `python -m tools.served.record`, which installs it, and checked again by `./dev test --slow`.
+
+| model | served with | GiB of cache | tokens printed | tokens computed | error |
+|---|---|---|---|---|---|
+{pools}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a rule did: relative errors, and seconds per answer."""
+    """How a rule did: relative errors, seconds per answer, and of how many rows it had one."""
 
     name: str
     errors: tuple[float, ...]
     seconds: float
+    answered: float = 1.0
 
     def line(self) -> str:
         near = sum(abs(error) <= 0.05 for error in self.errors) / len(self.errors)
         median = statistics.median(abs(error) for error in self.errors)
+        ends = f"{min(self.errors):+.0%} | {max(self.errors):+.0%}"
         return (
-            f"| {self.name} | {median:.1%} | {min(self.errors):+.0%} | {max(self.errors):+.0%} | {near:.0%} "
-            f"| {1000 * self.seconds:.1f} ms |"
+            f"| {self.name} | {self.answered:.0%} | {median:.1%} | {ends} | {near:.0%} | {1000 * self.seconds:.1f} ms |"
         )
 
 
@@ -93,20 +112,74 @@ def score(name: str, rule: Rule, rows: Sequence[Mapping[str, object]], shapes: M
     return Score(name, tuple(errors), (time.process_time() - start) / len(rows))
 
 
-def page(rows: Sequence[Mapping[str, object]], shapes: Mapping[str, Shape]) -> str:
+def hf_mem(python: Path, folder: Path, rows: Sequence[Mapping[str, object]]) -> Score:
+    """hf-mem's own answers, in one process: start-up is not counted, its reading of headers is."""
+    asks = [_ask(row) for row in rows]
+    command = [str(python), str(Path(__file__).with_name("ask_hf_mem.py")), str(folder)]
+    start = time.monotonic()
+    done = subprocess.run(command, input=json.dumps(asks), text=True, check=True, stdout=subprocess.PIPE)
+    seconds = time.monotonic() - start
+    answers = list(zip(json.loads(done.stdout), map(measured, rows), strict=True))
+    errors = tuple((said - truth) / truth for said, truth in answers if isinstance(said, int))
+    return Score("hf-mem: weights + cache", errors, seconds / len(rows), len(errors) / len(rows))
+
+
+def _ask(row: Mapping[str, object]) -> dict[str, object]:
+    """A plan's context, slots and cache type in hf-mem's words."""
+    arguments = row["args"]
+    options = options_from(arguments if isinstance(arguments, list) else [])
+    context = options.context // options.streams()
+    return {"file": row["gguf"], "context": context, "slots": options.streams(), "kind": options.key_type.upper()}
+
+
+def version_of(python: Path) -> str:
+    command = [str(python), "-c", "import importlib.metadata as m; print(m.version('hf-mem'))"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def pools(record: Mapping[str, Any]) -> Iterator[str]:
+    """What vLLM printed for each made model beside what is computed."""
+    for name, row in sorted(record["rows"].items()):
+        shape, words, said = hf_shape.shape_of(name, row["config"], ()), row["words"], row["tokens"]
+        found = tokens_told(shape, cpu_options(words), row["space_gib"] * GIB)
+        served = f"{name.partition('@')[0]} | {words.replace('--', '')} | {row['space_gib']}"
+        yield f"| {served} | {said:,} | {found:,} | {found / said - 1:+.2%} |"
+
+
+def cpu_options(words: str) -> ServeOptions:
+    """A command line of ``vllm serve`` as its build for processors reads it."""
+    given = serving.options_from("vllm", words.split())
+    block = given.block if "--block-size" in words else CPU_BLOCK
+    batched = given.batched_tokens if "--max-num-batched-tokens" in words else CPU_BATCHED_TOKENS
+    return replace(given, block=block, batched_tokens=batched)
+
+
+def page(
+    rows: Sequence[Mapping[str, object]], shapes: Mapping[str, Shape], others: Sequence[Score] = (), version: str = ""
+) -> str:
     """The whole page."""
     lines = [score(name, rule, rows, shapes).line() for name, rule in RULES]
-    return TEXT.format(rows=len(rows), models=len(shapes), build=rows[0].get("build", ""), table="\n".join(lines))
+    record = json.loads(RECORD.read_text())
+    return TEXT.format(
+        rows=len(rows),
+        models=len(shapes),
+        build=rows[0].get("build", ""),
+        table="\n".join([*lines, *(each.line() for each in others)]),
+        hf_mem=version or "was not at hand; it",
+        vllm=record["vllm"],
+        pools="\n".join(pools(record)),
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl", file=sys.stderr)
+    if len(arguments) not in (2, 3):
+        print("usage: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl [PYTHON_WITH_HF_MEM]", file=sys.stderr)
         return 2
-    folder, path = (Path(each) for each in arguments)
+    folder, path, *pythons = (Path(each) for each in arguments)
     rows = [json.loads(line) for line in path.read_text().splitlines() if line]
     shapes = {name: shape_of(read_set(folder / name)) for name in {str(row["gguf"]) for row in rows}}
-    print(page(rows, shapes), end="")
+    others = [hf_mem(python, folder, rows) for python in pythons]
+    print(page(rows, shapes, others, version_of(pythons[0]) if pythons else ""), end="")
     return 0
 
 

@@ -12,7 +12,7 @@ from cortex.catalog.definition import Refusal
 from cortex.fleet import clock
 from cortex.fleet.models import FORGIVEN_AFTER, Attempt, Overtaken, Replica
 from cortex.fleet.states import Facts, Observed, Step, next_step
-from cortex.orchestration import attempts, needs, plan, seats
+from cortex.orchestration import attempts, identity, needs, plan, seats
 from cortex.orchestration.deadlines import is_overdue
 from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
@@ -69,6 +69,7 @@ def _is_behind(replica_id: UUID, here: Here) -> bool:
 
 def _take_steps(replica_id: UUID, here: Here) -> None:
     ours = Replica.objects.select_related("model", "host").filter(id=replica_id, host=here.host)
+    ours = ours.filter(host__machine__in=identity.known(here))
     for _ in range(STEPS_AT_ONCE):
         replica = ours.first()
         if replica is None or not Pass(Work(replica, here.runtime, attempts.current(replica))).take():

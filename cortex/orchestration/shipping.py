@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 import redis
+from django.db import close_old_connections
 
+from cortex.orchestration.milestones import Line, Milestones, listen
 from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Label, LogLine, Runtime, RuntimeFault
 from cortex.telemetry import logs
@@ -21,8 +23,6 @@ WAITING = 10_000
 PAUSE = 1.0
 A_SECOND = 2000
 
-Line = tuple[UUID, int, int, str]
-
 
 class Shipper:
     """Follows every container of a host. Call `follow` with those that are there, as often as you like."""
@@ -31,6 +31,7 @@ class Shipper:
         self._runtime = runtime
         self._lines: queue.Queue[Line] = queue.Queue(WAITING)
         self._followers: dict[str, threading.Thread] = {}
+        self._milestones = Milestones()
 
     def follow(self, containers: list[Container]) -> None:
         """Begin to follow those that nobody follows yet; forget those that are gone."""
@@ -48,13 +49,19 @@ class Shipper:
         """Carry lines to Redis until told to stop; what Redis cannot take now is tried again, in order."""
         batch: list[Line] = []
         while not stop.is_set():
-            batch = batch or self._next_batch()
+            batch = batch or self._heard(self._next_batch())
             try:
                 _send(batch)
                 batch = []
             except redis.RedisError as error:
                 log.warning("logs wait for the broker: %s", error)
                 stop.wait(PAUSE)
+
+    def _heard(self, batch: list[Line]) -> list[Line]:
+        if batch:
+            listen(self._milestones, batch)
+            close_old_connections()
+        return batch
 
     def _next_batch(self) -> list[Line]:
         batch: list[Line] = []
