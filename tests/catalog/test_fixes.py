@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cortex import placement
 from cortex.calculator.shape import Layer, LayerWeights, Shape
 from cortex.calculator.unreadable import UnreadableModel
-from cortex.catalog import siblings
+from cortex.catalog import changes, siblings
 from cortex.catalog.changes import applied, merged
 from cortex.catalog.definition import Definition, Source, parse
 from cortex.catalog.far import Piece
@@ -252,3 +252,9 @@ def test_a_fix_that_changes_the_engine_fills_every_field_of_the_form() -> None:
     assert fills["source.path"].endswith(".gguf")
     assert (fills["image"], fills["options.enforce_eager"]) == ("", "")
     assert int(fills["options.n_gpu_layers"]) > 0
+
+
+def test_siblings_that_take_long_to_read_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    definition, host = wish("llama-F16.gguf", gpus=1), atlas(11)
+    monkeypatch.setattr(changes, "PATIENCE", -1.0)
+    assert not any("bits a weight" in fix.title for fix in told(definition, host).fixes)
