@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engines.habits import MemoryHabits
 
 Task = Literal["generate", "embed", "rerank"]
+Milestone = Literal["weights", "cache"]
 
 
 class Frozen(BaseModel):
@@ -145,6 +147,7 @@ class Engine(ABC):
     image: ClassVar[str]
     formats: ClassVar[frozenset[Literal["gguf", "safetensors"]]]
     tasks: ClassVar[frozenset[Task]]
+    milestones: ClassVar[Mapping[Milestone, str]] = {}
 
     def image_for(self, *, gpus: bool) -> str:
         """The image a replica runs when its definition names none, on cards or on the CPU."""
@@ -164,6 +167,13 @@ class Engine(ABC):
     def options_for(self, habits: Mapping[str, object]) -> dict[str, object]:
         """The options that bring about these habits (names as in ``memory``'s options); what none sets is left out."""
         return {}
+
+    def milestone(self, line: str) -> Milestone | None:
+        """The step of a start that this line of its log tells: all weights are loaded, or its cache has its size.
+
+        ``milestones`` holds a regular expression for each step that the engine tells.
+        """
+        return next((step for step, pattern in self.milestones.items() if re.search(pattern, line)), None)
 
     @abstractmethod
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:

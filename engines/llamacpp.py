@@ -268,6 +268,10 @@ class LlamaCpp(Engine):
     image = OFFICIAL_IMAGE
     formats = frozenset({"gguf"})
     tasks = frozenset({"generate", "embed", "rerank"})
+    milestones = {
+        "weights": r"llama_context: constructing llama_context",  # told by some versions and verbosities alone
+        "cache": r"llama_kv_cache\w*: size =|initializing,? (?:slots, )?n_slots = ",
+    }
 
     def image_for(self, *, gpus: bool) -> str:
         """The official builds; docker-images/llamacpp-server makes our own, for the cards in use."""

@@ -29,6 +29,10 @@ class Vllm(Engine):
     image = "vllm/vllm-openai:v0.32.0"
     formats = frozenset({"safetensors"})
     tasks = frozenset({"generate", "embed", "rerank"})
+    milestones = {
+        "weights": r"Model loading took |Loading (?:model )?weights took ",
+        "cache": r"KV cache size: [\d,]+ tokens|# (?:GPU|CPU|cuda) blocks: ",
+    }
 
     def spec(self, launch: Launch) -> ContainerSpec:
         """The container of ``vllm serve``.

@@ -72,6 +72,7 @@ def shape_of(header: GgufHeader) -> Shape:
         input_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(INPUTS)),
         output_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(OUTPUTS)),
         tied=embedding is not None and "output.weight" not in tensors and header.architecture not in POOLED,
+        embedding_type=embedding.type if embedding else "",
         causal=keys.raw("attention.causal") is not False and header.architecture not in POOLED,
         pooled=keys.number("pooling_type") > 0,
         mla=mla,

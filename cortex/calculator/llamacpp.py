@@ -15,6 +15,7 @@ from engines.habits import LlamaOptions
 
 GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4
+REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
 STRETCH = 4  # layers of one kind after each other that stand for more
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
@@ -116,12 +117,15 @@ def _slot(device: int, devices: int) -> int:
 
 
 def _model(shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> list[int]:
-    """Weights per device: the input tables stay on the host, a tied head is a second copy where the output runs."""
+    """Weights per device: the input tables stay on the host, a tied head is a second copy where the output runs.
+
+    Even there when the processor wants it in another order.
+    """
     sums = [0] * (devices + 1)
     sums[devices] += shape.input_bytes
     output = _slot(placement.output, devices)
     sums[output] += shape.output_bytes
-    if shape.tied and output != devices:
+    if shape.tied and (output != devices or _is_repacked(shape, options)):
         sums[output] += shape.embedding
     kept = options.expert_layers_on_host
     for index, layer in enumerate(shape.layers):
@@ -131,6 +135,12 @@ def _model(shape: Shape, options: LlamaOptions, placement: Placement, devices: i
         sums[_slot(placement.layers[index], devices)] += layer.weights.total - experts
         sums[devices] += experts
     return sums
+
+
+def _is_repacked(shape: Shape, options: LlamaOptions) -> bool:
+    """Whether the processor keeps a head of this type rearranged: eight rows at a time, where no GPU shares the host's
+    weights (ggml_repack_get_optimal_repack_type on x86-64)."""
+    return shape.embedding_type in REPACKED and shape.vocab % REPACKED_ROWS == 0 and not options.lends_weights
 
 
 def cache_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devices: int) -> list[int]:

@@ -85,10 +85,10 @@ class Recurrence:
 class Shape:
     """A model, as far as memory is concerned. Sizes are bytes unless they count something.
 
-    ``embedding`` is the token table, ``input_bytes`` everything that is looked up before the first layer (that
-    table included), ``output_bytes`` the head and final norms, without a tied copy. ``tower_bytes`` are image and
-    audio encoders within the same files. ``roles`` are the kinds of tensors its layers have, as GGUF names them.
-    ``assumptions`` say what was not proven by the files.
+    ``embedding`` is the token table, of ggml type ``embedding_type`` where a GGUF says so, ``input_bytes`` everything
+    that is looked up before the first layer (that table included), ``output_bytes`` the head and final norms, without
+    a tied copy. ``tower_bytes`` are image and audio encoders within the same files. ``roles`` are the kinds of tensors
+    its layers have, as GGUF names them. ``assumptions`` say what was not proven by the files.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Shape:
     input_bytes: int
     output_bytes: int
     tied: bool = False
+    embedding_type: str = ""
     causal: bool = True
     pooled: bool = False
     mla: Mla | None = None

@@ -275,4 +275,5 @@ def _seen(found: ImaginaryContainer) -> Container:
         started_at=found.started_at,
         finished_at=found.finished_at,
         gpus=found.gpus,
+        altered=found.altered,
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -94,6 +95,7 @@ class ImaginaryContainer(BaseModel):
     exit_code: int | None = None
     oom: bool = False
     error: str = ""
+    altered: str = ""
     log: list[tuple[int, str]] = []
 
     def end(self, code: int, at: datetime, *, oom: bool = False) -> None:
@@ -120,6 +122,7 @@ class Scene(BaseModel):
     """Everything that is on the imaginary host at one moment."""
 
     name: str = "pretend"
+    identity: str = Field(default_factory=lambda: uuid4().hex)
     cores: int = 32
     memory: int = 256 * 2**30
     images: set[str] = set()

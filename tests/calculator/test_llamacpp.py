@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_a_tied_head_is_stored_twice_when_the_output_is_offloaded() -> None:
     shape = published()["llama-3.2-3b.gguf"]
     planned = plan(shape, LlamaOptions(context=4096), 1)
     assert planned.host.model + planned.devices[0].model == shape.weight_bytes + shape.embedding
+
+
+def test_a_tied_head_of_four_bits_is_rearranged_for_the_processor() -> None:
+    shape = published()["llama-3.2-3b.gguf"]
+    assert plan(shape, LlamaOptions(context=4096), 0).host.model == shape.weight_bytes + shape.embedding
+    odd = replace(shape, vocab=shape.vocab + 1)
+    assert plan(odd, LlamaOptions(context=4096), 0).host.model == shape.weight_bytes
+    lent = LlamaOptions(context=4096, gpu_layers=0, lends_weights=True)
+    assert plan(shape, lent, 1).host.model == shape.weight_bytes
 
 
 def test_experts_kept_on_the_host_leave_the_card() -> None:

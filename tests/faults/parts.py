@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tools import made_model, services, tied
 
 ROLES = ("web", "worker", "agent", "beat")
 SOCKET = ".s.PGSQL.5432"
+NO_MORE: Mapping[str, str] = {}
 SERVICES = ("postgres", "redis", "engine")
 TINY = {"name": "tiny", "engine": "llamacpp", "source": {"path": "tiny.gguf"}, "desired": "running"}
 
@@ -58,7 +59,7 @@ class Parts:
         with self.world.open() as scene:
             scene.engine = f"127.0.0.1:{self.engine_port}"
 
-    def start(self, *names: str, files: int = 0, **environment: Any) -> None:
+    def start(self, *names: str, files: int = 0, environment: Mapping[str, str] = NO_MORE) -> None:
         """With an environment of their own, and so many file descriptors at most."""
         for name in names:
             if name == "postgres":
@@ -66,7 +67,7 @@ class Parts:
             elif name == "redis":
                 self.processes[name] = services.redis_server(self.home / "redis", self.redis_port).process
             else:
-                self.processes[name] = self.spawn(name, self.command(name), **environment)
+                self.processes[name] = self.spawn(name, self.command(name), environment)
                 self.odd |= {name} if files or environment else set()
                 if files:
                     resource.prlimit(self.processes[name].pid, resource.RLIMIT_NOFILE, (files, files))
@@ -80,9 +81,9 @@ class Parts:
         more = ["--bind", f"127.0.0.1:{bind}"] if bind else ["--workers", "2"] if role == "worker" else []
         return ["manage.py", "serve", role, *more]
 
-    def spawn(self, name: str, words: list[str], **environment: str) -> "subprocess.Popen[bytes]":
+    def spawn(self, name: str, words: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         with (self.home / "log" / f"{name}.log").open("ab") as sink:
-            known = os.environ | self.environment | environment
+            known = os.environ | self.environment | dict(environment)
             return tied.start([sys.executable, *words], output=sink, env=known)
 
     def tend(self) -> None:

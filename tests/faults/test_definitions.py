@@ -56,6 +56,7 @@ CORPUS: dict[str, Json] = {
     "an image with a command": {"image": "alpine;id"},
     "a name that is a path": {"name": "../x"},
     "an engine that is none": {"engine": "os.system"},
+    "a placement that is none": {"placement": {"host": "/"}},
     "cards by the wrong number": {"gpus": -1},
 }
 HARMLESS = st.sampled_from(["--verbose", "--no-warmup", "--no-perf", "--mmproj=/models/x"])
@@ -183,6 +184,7 @@ def start(model: Model, loop: Loop, wrong: Json) -> None:
     turn = Model.objects.values_list("turn", flat=True).get(id=model.id) + 1
     plant(model, {"desired": "running", "turn": turn} | wrong)
     loop.world.add_image("x")
+    loop.time.pass_(10)
     sweep(loop.here)
 
 

@@ -13,6 +13,7 @@ from cortex.catalog.models import Model
 from cortex.fleet.models import Host, Install, Replica, Stray
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts, orders, strays
+from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import sweep
@@ -193,9 +194,9 @@ def test_a_name_used_by_two_machines_is_refused(loop: Loop, world: World) -> Non
     assert hosts.register(loop.here)
     with world.open() as scene:
         scene.name = "impostor"
-    with pytest.raises(hosts.NameTaken):
+    with pytest.raises(NameTaken):
         sweep(loop.here)
-    assert "Two machines" in Host.objects.get().condition
+    assert "Two machines" in Host.objects.get().trouble
 
 
 def test_an_order_that_came_while_we_were_busy_is_not_lost(
