@@ -71,8 +71,7 @@ class Environment(BaseSettings):
 ENV = Environment()
 # Who waits for a lock says so instead of piling up; who forgets a transaction does not keep others out.
 PATIENCE = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
-
-
+# A server that vanished is given up within half a minute, also by who only waits for its answer.
 KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 10_000}
 
 
@@ -81,7 +80,6 @@ def _database(env: Environment) -> dict[str, Any]:
     password = parts.get("password") or ""
     if env.database_password_file:
         password = env.database_password_file.read_text().strip()
-    # A server that vanished without a word is given up soon, whoever waits for its answer.
     options: dict[str, Any] = {
         "connect_timeout": 5,
         "application_name": "cortex",

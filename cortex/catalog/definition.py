@@ -59,9 +59,16 @@ class Source(BaseModel):
     @field_validator("repository")
     @classmethod
     def _names_owner_and_repository(cls, repository: str) -> str:
-        if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        if repository and not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository):
             raise ValueError("must look like owner/name")
         return repository
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_revision(cls, revision: str) -> str:
+        if revision and (not re.fullmatch(r"\w[\w.+/-]*", revision) or ".." in revision):
+            raise ValueError("must be a branch, tag or commit")
+        return revision
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> Self:
@@ -203,12 +210,17 @@ def as_problem(error: Any, prefix: str) -> Problem:
     return Problem(pointer, error["msg"].removeprefix("Value error, "))
 
 
+def confirm(model: Model) -> Definition:
+    """A model's row, checked as if it were written now: rows outlive versions, and doors. Raises Refusal."""
+    return parse(describe(model).model_dump(mode="json", warnings=False))
+
+
 def describe(model: Model) -> Definition:
-    """A model's row in the words of a definition."""
-    return Definition(
+    """A model's row in the words of a definition, as it stands: nothing is checked."""
+    return Definition.model_construct(
         name=model.name,
         engine=model.engine,
-        source=Source(repository=model.repository, revision=model.revision, path=model.path),
+        source=Source.model_construct(repository=model.repository, revision=model.revision, path=model.path),
         options=model.options,
         image=model.image,
         context=model.context,

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.db.models import F, Q
 
-from cortex.catalog.models import Desired
+from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
@@ -21,14 +21,15 @@ from cortex.orchestration.hanging import Doubts
 from cortex.orchestration.measure import measure
 from cortex.orchestration.milestones import note_first_answers
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import unsettled
 from cortex.orchestration.shipping import Shipper
-from cortex.orchestration.sweep import at_once, one_by_one, sweep
+from cortex.orchestration.sweep import at_once, one_by_one, settle_all, sweep
 from cortex.runtime.contract import RuntimeFault
 
 log = logging.getLogger(__name__)
 
 BRIEFLY = 0.5
+AT_REST = 1.0
 DRAINS_EVERY = 0.25
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
@@ -102,7 +103,8 @@ class Agent:
     def _sample(self) -> float | None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        return None if seen.cards else WITHOUT_CARDS  # a host without cards rarely gets one
+        bare = not seen.cards and not self._here.host.gpus.exists()
+        return WITHOUT_CARDS if bare else None  # a host without cards rarely gets one
 
     def _measure(self) -> None:
         measure(self._here)
@@ -135,20 +137,23 @@ class Agent:
         self._started.clear()
         self._shipper.follow(self._here.runtime.find())
 
-    def _due(self) -> float | None:
+    def _due(self) -> float:
         """What changes without an event: engines that get ready, requests that end before a stop, backoffs that end,
         orders that no worker took up."""
         now = clock.now()
         late = now - HEAD_START
-        for model in unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS):
-            settle(model.id)
+        changed = Model.objects.filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS)
+        if changed.exists():
+            settle_all(unsettled(now).filter(id__in=changed.values("id")))
         due = list(Replica.objects.filter(_without_event(now), host=self._here.host).select_related("model"))
         for replica in due:
             if replica.observed == Observed.FETCHING:
                 self._fetch(replica)
             if replica.observed != Observed.FETCHING or replica.turn != replica.model.turn:
                 self._looks.ask(replica.id)
-        return DRAINS_EVERY if any(replica.draining_at for replica in due) else None
+        if any(replica.draining_at for replica in due):
+            return DRAINS_EVERY
+        return BRIEFLY if due else AT_REST
 
     def _fetch(self, replica: Replica) -> None:
         thread = self._fetching.get(replica.id)

@@ -7,7 +7,7 @@ from django.db import transaction
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Overtaken, Replica
 from cortex.runtime.contract import Container, Runtime, RuntimeFault
-from engines import engine
+from engines import all_engines
 from engines.contract import Diagnosis
 
 FIRST_LINES = 30
@@ -90,7 +90,8 @@ def order_end(attempt: Attempt, reason: str, *, failing: bool) -> None:
 
 def explain(engine_name: str, container: Container, last: list[str]) -> Diagnosis:
     """Why a container ended by itself."""
-    known = engine(engine_name).diagnose(last, container.exit_code)
+    kind = all_engines().get(engine_name)
+    known = kind.diagnose(last, container.exit_code) if kind else None
     if known:
         return known
     if container.error:

@@ -8,7 +8,7 @@ from django.db.models import Count, QuerySet
 from cortex import placement
 from cortex.calculator.calibration import Measured
 from cortex.catalog import estimates
-from cortex.catalog.definition import Definition, Refusal, describe
+from cortex.catalog.definition import Definition, Refusal, confirm, describe
 from cortex.catalog.estimates import Asked, Past
 from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu, Host, Measurement, Replica
@@ -22,15 +22,15 @@ def asked(model: Model, host: Host | None, size: int) -> Asked:
 
     Only what is on this machine is read, so that it may be called inside a transaction.
     """
-    definition = describe(model)
-    gpus = usable(definition)
+    gpus = usable(describe(model))
     gpus = gpus.filter(host=host) if host else gpus
     counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
     try:
+        definition = confirm(model)
         names = set(gpus.values_list("name", flat=True))
         return estimates.ask(definition, max(counts, default=0), past(definition, names), estimates.read_near)
     except (estimates.Unknown, Refusal) as why:
-        return estimates.ask_blindly(definition, size, str(why))
+        return estimates.ask_blindly(describe(model), size, str(why))
 
 
 def usable(definition: Definition) -> QuerySet[Gpu]:

@@ -7,7 +7,7 @@ from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration.work import is_of
-from cortex.runtime.contract import Container, Health, Label, Runtime, State, Unreachable
+from cortex.runtime.contract import Container, Health, Label, Runtime, RuntimeFault, State
 from engines.contract import Probe
 
 MISSES_ALLOWED = 3
@@ -34,10 +34,10 @@ class Seen:
 
 
 def look(runtime: Runtime, replica: Replica, attempt: Attempt | None) -> Seen:
-    """Inspect and probe. Silence of the host is UNKNOWN, which nobody acts upon."""
+    """Inspect and probe. A host that does not tell is UNKNOWN, which nobody acts upon."""
     try:
         container = runtime.inspect(replica.container_name) or _renamed(runtime, replica)
-    except Unreachable as fault:
+    except RuntimeFault as fault:
         return unknown(replica, fault)
     return judge(replica, attempt, container, ask(runtime, container, attempt))
 
@@ -47,7 +47,7 @@ def _renamed(runtime: Runtime, replica: Replica) -> Container | None:
     return next((found for found in runtime.find() if is_of(found, replica)), None)
 
 
-def unknown(replica: Replica, fault: Unreachable) -> Seen:
+def unknown(replica: Replica, fault: RuntimeFault) -> Seen:
     return Seen(Observed.UNKNOWN, f"Host {replica.host} does not answer: {fault.what} Nothing is touched meanwhile.")
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from cortex.catalog import files
-from cortex.catalog.definition import describe
+from cortex.catalog.definition import confirm, describe
 from cortex.catalog.models import Model
 from cortex.fleet.models import Replica
 from cortex.orchestration import needs
 from cortex.runtime import hub
-from engines import engine
+from engines import all_engines, engine
 from engines.contract import MODELS, ContainerSpec, Launch, ModelFiles
 
 MAIN = "main"
@@ -32,6 +32,7 @@ def patterns(model: Model) -> list[str]:
 def locate(replica: Replica) -> files.Found | None:
     """The model's files on this host; None when they are still on the hub. Raises UnreadableModel, Refusal."""
     model = replica.model
+    confirm(model)
     path = model.path
     if model.repository:
         folder = settings.ENV.cortex_models.resolve()
@@ -52,7 +53,8 @@ def on_cards(replica: Replica) -> bool:
 
 def image(replica: Replica, *, gpus: bool) -> str:
     """The image its container is to run, before anything else is known of it."""
-    return needs.image(describe(replica.model), gpus=gpus)
+    model = replica.model
+    return needs.image(describe(model), gpus=gpus) if model.engine in all_engines() else model.image
 
 
 def wanted(replica: Replica, found: files.Found, gpus: tuple[str, ...]) -> Wanted:

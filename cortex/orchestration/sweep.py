@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
@@ -17,7 +18,7 @@ from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, unsettled
 from cortex.orchestration.work import replica_of
-from cortex.runtime.contract import Container, Health, Unreachable
+from cortex.runtime.contract import Container, Health, RuntimeFault
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +54,24 @@ def _reconcile(id: UUID, here: Here) -> None:
         log.exception("replica %s: the look at it failed; the next sweep looks again", id)
 
 
+def settle_all(models: Iterable[Model]) -> None:
+    """Settle each; the same."""
+    for model in models:
+        try:
+            settle(model.id)
+        except Exception:
+            log.exception("model %s: its rows were not settled; the next sweep tries again", model)
+
+
 def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
     hosts.mark_silent()
-    for model in unsettled():
-        settle(model.id)
+    settle_all(unsettled())
     replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))
     try:
         containers = here.runtime.find()
-    except Unreachable as fault:
+    except RuntimeFault as fault:
         for replica in replicas:
             hosts.lose_sight(replica, unknown(replica, fault).reason)
     else:

@@ -192,11 +192,15 @@ class Layers:
         return PullProgress(done=sum(self._done.values()), total=sum(self._total.values()))
 
 
+# The one hook that containers of ours have is the GPUs'.
+NO_GPUS = ("could not select device driver", "nvidia-container", "nvml", "running hook", "running prestart hook")
+
+
 def fault(status: int, message: str) -> RuntimeFault:
     """The fault that an HTTP error of the engine means."""
     said = clean(message)
     lowered = said.lower()
-    if any(word in lowered for word in ("could not select device driver", "nvidia-container", "nvml")):
+    if any(word in lowered for word in NO_GPUS):
         return NoGpuRuntime(
             f"This host cannot give GPUs to containers: {said}.",
             "Install the NVIDIA Container Toolkit on it and restart Docker.",

@@ -70,7 +70,7 @@ async def test_following_goes_on_where_the_tail_ends(monkeypatch: pytest.MonkeyP
     assert await anext(stream) == "before\n"
     ship(replica, 1, "after")
     assert await asyncio.wait_for(anext(stream), 5) == "after\n"
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
 
 async def test_following_without_a_broker_ends_with_a_word() -> None:

@@ -3,6 +3,9 @@
  *   NVML_FAIL=Name:15       the function nvmlName answers this error
  *   NVML_FAIL_CARD=1        ... for this card only
  *   NVML_HANG=Name          the function nvmlName never returns
+ *   NVML_UUIDS=GPU-a,GPU-b  the cards' UUIDs, in their order
+ *   NVML_USED=1073741824    what is used of each card, in bytes
+ *   NVML_PID=4242           who is on the first card
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +45,10 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **handle) {
 }
 int nvmlDeviceGetUUID(void *handle, char *text, unsigned int size) {
     ASK("UUID", CARD(handle));
-    snprintf(text, size, "GPU-00000000-0000-0000-0000-%012ld", CARD(handle));
+    const char *given = getenv("NVML_UUIDS");
+    for (long skip = CARD(handle); given && skip; skip--) given = strchr(given, ',') ? strchr(given, ',') + 1 : NULL;
+    if (given) snprintf(text, size, "%.*s", (int)strcspn(given, ","), given);
+    else snprintf(text, size, "GPU-00000000-0000-0000-0000-%012ld", CARD(handle));
     return 0;
 }
 int nvmlDeviceGetName(void *handle, char *text, unsigned int size) {
@@ -53,7 +59,7 @@ int nvmlDeviceGetName(void *handle, char *text, unsigned int size) {
 int nvmlDeviceGetMemoryInfo(void *handle, Memory *memory) {
     ASK("Memory", CARD(handle));
     memory->total = 24ULL << 30;
-    memory->used = (1ULL + CARD(handle)) << 30;
+    memory->used = getenv("NVML_USED") ? strtoull(getenv("NVML_USED"), NULL, 10) : (1ULL + CARD(handle)) << 30;
     memory->free = memory->total - memory->used;
     return 0;
 }
@@ -79,7 +85,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned int *count, P
     if (CARD(handle) != 0) { *count = 0; return 0; }
     if (*count < 1) { *count = 1; return 7; }
     *count = 1;
-    found[0] = (Process){4242, 1ULL << 30, 0xFFFFFFFF, 0xFFFFFFFF};
+    found[0] = (Process){number("NVML_PID", 4242), 1ULL << 30, 0xFFFFFFFF, 0xFFFFFFFF};
     return 0;
 }
 int nvmlSystemGetDriverVersion(char *text, unsigned int size) { snprintf(text, size, "570.00"); return 0; }

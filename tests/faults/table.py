@@ -164,13 +164,11 @@ ROWS = (
         26,
         "A card is lost, the driver hangs or does not match",
         "The card is not used; samples are bounded in time and marked old; what runs is judged by its probes.",
-        impossible=NOT_YET,
     ),
     Fault(
         27,
         "Cards change their order, or one is exchanged",
         "Seats stay with their UUIDs; a card that is gone is said to be missing; nothing moves in silence.",
-        impossible=NOT_YET,
     ),
     Fault(
         28,
@@ -182,25 +180,21 @@ ROWS = (
         29,
         "A foreign process takes memory of a card",
         "Placement counts the larger of promised and seen; the process is named.",
-        impossible=NOT_YET,
     ),
     Fault(
         30,
         "PostgreSQL is restarted, or its connections are cut",
         "Locks go with their holders; containers serve on, none is doubled; the doors recover within 10 s.",
-        impossible=NOT_YET,
     ),
     Fault(
         31,
         "PostgreSQL is slow, locked, or has no connection left",
         "Timeouts and no pile-up; what runs is not affected.",
-        impossible=NOT_YET,
     ),
     Fault(
         32,
         "Redis is down, silent, emptied, or restarted in the middle of a task",
         "The doors answer within 3 s and the order is kept; the agent converges without it; all recovers by itself.",
-        impossible=NOT_YET,
     ),
     Fault(
         33,
@@ -223,19 +217,16 @@ ROWS = (
         36,
         "A worker hangs, or takes no messages after a reconnect",
         "Seen by its silence; the agent does its work; the supervisor restarts it.",
-        impossible=NOT_YET,
     ),
     Fault(
         37,
         "Two agents and two beats",
         "No effect is doubled; when one is killed the other carries on.",
-        impossible=NOT_YET,
     ),
     Fault(
         38,
         "The clock of a process is two hours off, or jumps back",
         "Backoff and leases go by the database's clock: nothing restarts, no time is negative.",
-        impossible=NOT_YET,
     ),
     Fault(
         39,
@@ -247,13 +238,11 @@ ROWS = (
         40,
         "The agent has no file descriptors left",
         "New streams are refused; the loop goes on.",
-        impossible=NOT_YET,
     ),
     Fault(
         41,
         "A pull meets 401, 404, 429, an error in the middle, a hang, a wrong digest",
         "Told apart, tried again where that helps; an error inside an answer of 200 is seen; cancelling works.",
-        impossible=NOT_YET,
     ),
     Fault(
         42,
@@ -272,44 +261,37 @@ ROWS = (
         "A port is taken by somebody else",
         "Another port; nothing is left of the failed try.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         45,
         "The host reboots, and everything starts in any order",
         "It converges; nothing is removed before what people want is known.",
-        impossible=NOT_YET,
     ),
     Fault(
         46,
         "A new version starts on the rows and containers of the old one",
         "What runs is adopted and not restarted.",
-        impossible=NOT_YET,
     ),
     Fault(
         47,
         "A Docker Engine that is older or newer than known",
         "The API is negotiated; one that is too old is the host's condition.",
-        impossible=NOT_YET,
     ),
     Fault(
         48,
         "A key or a role is taken away during a stream",
         "The next request is refused; watching ends within 30 s.",
-        impossible=NOT_YET,
     ),
     Fault(
         49,
         "A definition that wants out: arguments, environment, paths, mounts, images",
         "Refused when it is saved, and again by the host when it was put into the database directly.",
         every_change=True,
-        impossible=NOT_YET,
     ),
     Fault(
         50,
         "A model is deleted while its host is silent",
         "Its row stays until the host confirms; the seat is kept; people see what it waits for.",
-        impossible=NOT_YET,
     ),
 )
 FAULTS = {row.number: row for row in ROWS}

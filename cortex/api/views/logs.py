@@ -1,7 +1,7 @@
 """What a model's container prints: live from the broker, or as the database kept it."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cortex.api import documented, reading
+from cortex.api import documented, reading, watching
 from cortex.api.views import writes
 from cortex.catalog.definition import Problem, Refusal
 from cortex.fleet.models import Attempt, Replica
@@ -70,7 +70,8 @@ class Logs(APIView):
         found = _read(replica, attempt, tail)
         source = {SOURCE: "live" if found.live else "kept"}
         if reading.flag(request, "follow"):
-            return StreamingHttpResponse(_follow(replica.id, found), content_type=TEXT, headers=source)
+            stream = watching.while_allowed(_follow(replica.id, found), watching.may_watch(request))
+            return StreamingHttpResponse(stream, content_type=TEXT, headers=source)
         return HttpResponse(found.text(), content_type=TEXT, headers=source)
 
 
@@ -108,8 +109,9 @@ def _kept(attempt: Attempt | None, tail: int) -> list[str]:
     return lines[len(lines) - min(tail, len(lines)) :]
 
 
-async def _follow(replica: UUID, found: Log) -> AsyncIterator[str]:
-    yield found.text()
+async def _follow(replica: UUID, found: Log) -> AsyncGenerator[str]:
+    if found.lines:
+        yield found.text()
     if found.last is None:
         yield OUT_OF_REACH
         return
