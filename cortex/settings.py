@@ -73,8 +73,7 @@ class Environment(BaseSettings):
 ENV = Environment()
 # Who waits for a lock says so instead of piling up; who forgets a transaction does not keep others out.
 PATIENCE = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
-
-
+# A server that vanished is given up within half a minute, also by who only waits for its answer.
 KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 10_000}
 
 

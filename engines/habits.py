@@ -28,9 +28,10 @@ class LlamaOptions:
     host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
     for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
     before mid-2026, which keep a 32-bit mask and narrow it on the device, ``window_by_batch`` for those of mid-2025,
-    whose windows had room for a whole batch. ``fresh_norms`` is for builds of late 2026 (seen in 0.7.0, build 11669),
-    which keep the looked-up tokens to the end and write a scaled norm beside the norm. ``projector_bytes`` and
-    ``lora_bytes`` are the sizes of an image projector's and of adapters' files.
+    whose windows had room for a whole batch. ``mixed_inputs`` is for builds of late 2026 (seen in 0.7.0, build 11669),
+    which make room for batches that mix tokens with vectors, for the states of all other users, and for whole blocks
+    of an encoder's keys and values. ``projector_bytes`` and ``lora_bytes`` are the sizes of an image projector's and
+    of adapters' files.
     """
 
     context: int = 0
@@ -53,7 +54,7 @@ class LlamaOptions:
     pinned: bool = True
     wide_mask: bool = False
     window_by_batch: bool = False
-    fresh_norms: bool = False
+    mixed_inputs: bool = False
     projector_bytes: int = 0
     lora_bytes: int = 0
 

@@ -356,7 +356,7 @@ def _habits(launch: Launch, options: LlamaCppOptions) -> LlamaOptions:
         expert_layers_on_host=options.n_cpu_moe or 0,
         outputs=None if options.embeddings or options.reranking else slots,
         lends_weights=bool(launch.gpus),
-        fresh_norms=True,
+        mixed_inputs=True,
     )
 
 

@@ -114,6 +114,7 @@ def _for_gpus(launch: Launch, options: VllmOptions) -> dict[str, str]:
 
 
 def _for_cpu(options: VllmOptions) -> dict[str, str]:
-    if options.cpu_kv_cache_gib is None and options.kv_cache_memory_bytes:
-        return {}
-    return {"VLLM_CPU_KVCACHE_SPACE": str(options.cpu_kv_cache_gib or CPU_CACHE_GIB)}
+    env = {"VLLM_TARGET_DEVICE": "cpu"}  # builds that do not say so in their version look here
+    if options.kv_cache_memory_bytes:
+        return env
+    return env | {"VLLM_CPU_KVCACHE_SPACE": str(options.cpu_kv_cache_gib or CPU_CACHE_GIB)}

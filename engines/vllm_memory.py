@@ -61,9 +61,7 @@ def habits_of(launch: Launch, options: VllmOptions) -> MemoryHabits:
 
 def cpu_cache(options: VllmOptions) -> int:
     """Bytes of cache on the processor. vLLM itself would take 90 % of the host's memory."""
-    if options.cpu_kv_cache_gib is not None:
-        return options.cpu_kv_cache_gib * GIB
-    return options.kv_cache_memory_bytes or CPU_CACHE_GIB * GIB
+    return options.kv_cache_memory_bytes or (options.cpu_kv_cache_gib or CPU_CACHE_GIB) * GIB
 
 
 def _habits(launch: Launch, options: VllmOptions) -> ServeOptions:

@@ -132,9 +132,10 @@ class ShareAnswer(Answer):
     """One model of a stack."""
 
     name: str
-    gpu: str
-    bytes: int
-    fraction: float = Field(description="Of the card's total.")
+    gpus: list[str]
+    bytes: int = Field(description="On all its cards.")
+    parts: list[int] = Field(description="On each of its cards.")
+    fraction: float = Field(description="Of each card's total, at most.")
     freed: int = Field(description="Bytes less than its present settings claim.")
     patch: dict[str, Any] = Field(description="Merge patch that makes it take just this; empty when it does already.")
 
@@ -146,6 +147,15 @@ class LeftAnswer(Answer):
     left: int
 
 
+class ScenarioAnswer(Answer):
+    """What the whole stack takes under some settings."""
+
+    title: str
+    parts: dict[str, int | None] = Field(description="Bytes by model; null where it found no room.")
+    total: int
+    freed: int = Field(description="Against the present settings, of the models that found room.")
+
+
 class StackAnswer(Answer):
     """Where each model goes, what that leaves, what it saves."""
 
@@ -155,3 +165,4 @@ class StackAnswer(Answer):
     cards: list[LeftAnswer]
     total: int = Field(description="Bytes that all of them take.")
     freed: int
+    scenarios: list[ScenarioAnswer] = Field(description="The same models under other settings, side by side.")

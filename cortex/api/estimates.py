@@ -61,8 +61,9 @@ def stacked(of: Stacked) -> shapes.StackAnswer:
         shares=[
             shapes.ShareAnswer(
                 name=each.share.name,
-                gpu=of.cards[each.share.card].uuid,
+                gpus=[of.cards[card].uuid for card in each.share.cards],
                 bytes=each.share.bytes,
+                parts=list(each.share.parts),
                 fraction=each.share.fraction,
                 freed=each.share.freed,
                 patch=each.patch,
@@ -74,8 +75,9 @@ def stacked(of: Stacked) -> shapes.StackAnswer:
             shapes.LeftAnswer(gpu=card.uuid, name=card.name, total=card.total, left=left)
             for card, left in zip(of.cards, of.plan.left, strict=True)
         ],
-        total=sum(share.bytes for share in of.plan.shares),
+        total=of.plan.total,
         freed=of.plan.freed,
+        scenarios=[shapes.ScenarioAnswer.model_validate(each) for each in of.scenarios],
     )
 
 

@@ -1,4 +1,4 @@
-"""The questions people ask of an estimate: how long, how many, what would make it fit, and how to share cards."""
+"""The questions people ask of an estimate: how long, how many, what would make it fit."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,9 +7,11 @@ from math import ceil
 from cortex.calculator.memory import Card, Estimate, cache_budget, estimate, fixed_terms
 from cortex.calculator.serving import request_bytes
 from cortex.calculator.shape import Shape
+from cortex.calculator.weights import shrinks
 from engines.habits import LlamaOptions, ServeOptions
 
 Options = LlamaOptions | ServeOptions
+GIB = 1 << 30
 STEP = 256  # contexts are offered in multiples of this
 MOST_USERS = 4096
 HIGHEST_FRACTION = 0.95  # what is left keeps the desktop, the driver and its own surprises alive
@@ -23,7 +25,7 @@ class Change:
     """
 
     title: str
-    rank: int
+    rank: float
     options: Options
     cards: int
     estimate: Estimate
@@ -37,13 +39,13 @@ def wanted(options: Options, context: int, users: int) -> Options:
     return replace(options, context=context, users=users)
 
 
-def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, users: int) -> bool:
-    """Whether ``users`` requests of ``context`` tokens fit at once."""
+def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, users: int, memory: int = 0) -> bool:
+    """Whether ``users`` requests of ``context`` tokens fit at once: on the cards, or in ``memory`` bytes of a host."""
     options = wanted(options, context, users)
+    if not cards:
+        return _held_by_host(shape, options, context, users, memory)
     if isinstance(options, LlamaOptions):
         return estimate(shape, options, cards).fits(cards)
-    if not cards:
-        return False
     terms = fixed_terms(shape, options)
     ranks = options.tensor * options.pipeline
     if len(cards) < ranks:
@@ -52,15 +54,22 @@ def holds(shape: Shape, options: Options, cards: Sequence[Card], context: int, u
     return users * request_bytes(shape, options, context) <= budget
 
 
-def longest_context(shape: Shape, options: Options, cards: Sequence[Card], users: int = 1) -> int:
+def _held_by_host(shape: Shape, options: Options, context: int, users: int, memory: int) -> bool:
+    """The same on the processor, where an engine that fills a budget has a cache of a size that was chosen."""
+    if isinstance(options, LlamaOptions):
+        return estimate(shape, options, ()).host.likely <= memory
+    return users * request_bytes(shape, options, context) <= options.cache_bytes
+
+
+def longest_context(shape: Shape, options: Options, cards: Sequence[Card], users: int = 1, memory: int = 0) -> int:
     """The most tokens each of ``users`` can have, a multiple of 256, at most as trained; 0 when not even 256 fit."""
     most = max(shape.context // STEP, 1)
-    return STEP * _largest(most, lambda steps: holds(shape, options, cards, STEP * steps, users))
+    return STEP * _largest(most, lambda steps: holds(shape, options, cards, STEP * steps, users, memory))
 
 
-def most_users(shape: Shape, options: Options, cards: Sequence[Card], context: int) -> int:
+def most_users(shape: Shape, options: Options, cards: Sequence[Card], context: int, memory: int = 0) -> int:
     """How many can have ``context`` tokens each at once; 0 when not even one can."""
-    return _largest(MOST_USERS, lambda users: holds(shape, options, cards, context, users))
+    return _largest(MOST_USERS, lambda users: holds(shape, options, cards, context, users, memory))
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:
@@ -86,16 +95,16 @@ def changes(shape: Shape, options: Options, cards: Sequence[Card]) -> list[Chang
     return sorted(found, key=lambda change: (not change.fits, change.rank, -change.estimate.disk))
 
 
-def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: int, options: Options, use: int) -> Change:
+def _judged(shape: Shape, cards: Sequence[Card], title: str, rank: float, options: Options, use: int) -> Change:
     used = cards[:use]
     answer = estimate(shape, options, used)
     fits = answer.fits(used)
-    if isinstance(options, ServeOptions) and used:
+    if isinstance(options, ServeOptions):
         fits = fits and holds(shape, options, used, options.length(shape), 1)
     return Change(title, rank, options, use, answer, fits)
 
 
-Candidate = tuple[str, int, Options, int]
+Candidate = tuple[str, float, Options, int]
 
 
 def _candidates(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterator[Candidate]:
@@ -103,7 +112,7 @@ def _candidates(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterat
     if isinstance(options, LlamaOptions):
         yield from _llama_candidates(shape, options, cards)
     else:
-        yield from _served_candidates(options, cards)
+        yield from _served_candidates(shape, options, cards)
 
 
 def _with_context(shape: Shape, options: Options, cards: Sequence[Card]) -> Iterator[Candidate]:
@@ -127,8 +136,7 @@ def _llama_candidates(shape: Shape, options: LlamaOptions, cards: Sequence[Card]
         yield "Turn flash attention on", 0, replace(options, flash=True), count
     if options.ubatch > 128:
         yield "Read prompts in smaller batches (128)", 2, replace(options, ubatch=128), count
-    layers = len(shape.layers) + 1
-    kept = _largest(layers, lambda number: _fits_layers(shape, options, cards, number)) if cards else 0
+    kept, layers = most_layers(shape, options, cards)
     if 0 < kept < layers:
         yield f"Keep {kept} of {layers} layers on the GPU", 6, replace(options, gpu_layers=kept), count
     if any(layer.experts for layer in shape.layers):
@@ -136,12 +144,24 @@ def _llama_candidates(shape: Shape, options: LlamaOptions, cards: Sequence[Card]
         yield "Keep the experts in host memory", 5, apart, count
 
 
+def most_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card]) -> tuple[int, int]:
+    """How many layers fit on the cards, and how many there are, the output counted as one."""
+    layers = len(shape.layers) + 1
+    return (_largest(layers, lambda number: _fits_layers(shape, options, cards, number)) if cards else 0), layers
+
+
 def _fits_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card], number: int) -> bool:
     return estimate(shape, replace(options, gpu_layers=number), cards).fits(cards)
 
 
-def _served_candidates(options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
+def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
     ranks = options.tensor * options.pipeline
+    if not cards:
+        needed = -(-request_bytes(shape, options, options.length(shape)) // GIB)
+        yield f"Keep {needed} GiB of cache", 0, replace(options, cache_bytes=needed * GIB), 0
+        return
+    if not options.weight_bits and shrinks(shape, replace(options, weight_bits=8)):
+        yield "Make 8 bits of its weights at the start", 2.2, replace(options, weight_bits=8.0), ranks
     if options.cache_type == "auto":
         yield "Keep the cache in 8 bits", 1, replace(options, cache_type="fp8"), ranks
     if options.batched_tokens > 2048:
@@ -152,67 +172,4 @@ def _served_candidates(options: ServeOptions, cards: Sequence[Card]) -> Iterator
         yield f"Give it {HIGHEST_FRACTION:.0%} of the card", 2, replace(options, fraction=HIGHEST_FRACTION), ranks
     more = 2 * options.tensor
     if more * options.pipeline <= len(cards):
-        yield f"Split it over {more} cards", 5, replace(options, tensor=more), more * options.pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A model that shall run beside others: ``users`` at ``context`` each, ``present`` is the share it has now."""
-
-    name: str
-    shape: Shape
-    options: Options
-    context: int
-    users: int
-    present: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one model of a stack takes: bytes on ``card``, as a ``fraction`` of it, and what that frees."""
-
-    name: str
-    card: int
-    bytes: int
-    fraction: float
-    freed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Several models on one set of cards. ``left`` is what stays free per card; ``refused`` found no room."""
-
-    shares: tuple[Share, ...]
-    left: tuple[int, ...]
-    refused: tuple[str, ...]
-
-    @property
-    def freed(self) -> int:
-        """Bytes saved against the present settings."""
-        return sum(share.freed for share in self.shares)
-
-
-def stack_plan(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
-    """Places the largest first, each on the card where it leaves least unused; shares come from bytes, not habit."""
-    left = [card.available for card in cards]
-    shares, refused = [], []
-    for wish, need in sorted(((wish, stack_need(wish, cards)) for wish in wishes), key=lambda pair: -pair[1]):
-        open_cards = [index for index, free in enumerate(left) if free >= need]
-        if not open_cards:
-            refused.append(wish.name)
-            continue
-        card = min(open_cards, key=lambda index: left[index])
-        left[card] -= need
-        total = cards[card].total
-        held = int((wish.present or 0) * total)
-        shares.append(Share(wish.name, card, need, ceil(100 * need / total) / 100, max(0, held - need)))
-    return Stack(tuple(shares), tuple(left), tuple(refused))
-
-
-def stack_need(wish: Wish, cards: Sequence[Card]) -> int:
-    """Bytes on one card that serve the wish."""
-    options = wanted(wish.options, wish.context, wish.users)
-    if isinstance(options, LlamaOptions):
-        return estimate(wish.shape, options, cards[:1]).gpus[0].likely
-    fixed = sum(term.likely for term in fixed_terms(wish.shape, options))
-    return fixed + wish.users * request_bytes(wish.shape, options, wish.context)
+        yield f"Split it over {more} cards", 1.5, replace(options, tensor=more), more * options.pipeline

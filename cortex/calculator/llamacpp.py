@@ -15,6 +15,7 @@ from engines.habits import LlamaOptions
 
 GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4
+STRETCH = 4  # layers of one kind after each other that stand for more
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
 
@@ -47,7 +48,7 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     caches = cache_bytes(shape, options, placement, devices)
     states = state_bytes(shape, options, placement, devices)
     graph = GRAPHS.get(shape.family, LlamaGraph)
-    compute = graph(shape, options, placement, devices).buffers(sample(shape, placement))
+    compute = graph(shape, options, placement, devices).buffers(sample(shape, options, placement))
     plans = [
         DevicePlan(*sums, state)
         for sums, state in zip(
@@ -59,33 +60,55 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     return LlamaPlan(tuple(plans[:-1]), plans[-1])
 
 
-def sample(shape: Shape, placement: Placement) -> list[int]:
+def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
     """Numbers of layers whose graph needs what the whole graph needs.
 
-    Of each run of layers on one device: the beginning, until every kind was there twice, and the end.
+    Of each run of layers on one device, its stretches of one kind thinned out: the beginning, until every kind was
+    there twice, and the end.
     """
+    kinds = [_kind(layer, index < options.expert_layers_on_host) for index, layer in enumerate(shape.layers)]
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
     chosen: set[int] = set()
     for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
-        run = list(group)
-        missing = {
-            kind: min(SAMPLE, count) for kind, count in Counter(_kind(shape.layers[each]) for each in run).items()
-        }
+        run = _thinned(kinds, list(group))
+        missing = {kind: min(SAMPLE, count) for kind, count in Counter(kinds[each] for each in run).items()}
         for index in run:
             if not any(missing.values()):
                 break
             chosen.add(index)
-            missing[_kind(shape.layers[index])] = max(missing[_kind(shape.layers[index])] - 1, 0)
+            missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
         chosen.update(run[-SAMPLE:])
         spare = [index for index in run if index not in chosen]
-        if len(spare) % 2:  # buffers may change places from layer to layer
+        if len(spare) % 2:  # buffers change places from layer to layer
             chosen.add(spare[0])
-    chosen.update(index for index in trunk if shape.layers[index].shared_kv)  # each may copy a cache from another card
+    chosen.update(_borrowers(shape, options, placement))
     return sorted(chosen)
 
 
-def _kind(layer: Layer) -> tuple[object, ...]:
-    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, layer.ff, layer.shared_kv
+def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
+    """Layers that share a cache which lies on another device: each makes its own copy."""
+    own = sum(not layer.shared_kv for layer in shape.layers)
+    lenders = {placement.layers[index] if options.cache_on_gpu else HOST for index in (own - 2, own - 1)}
+    return [
+        index for index, layer in enumerate(shape.layers) if layer.shared_kv and lenders != {placement.layers[index]}
+    ]
+
+
+Kind = tuple[object, ...]
+
+
+def _thinned(kinds: Sequence[Kind], run: list[int]) -> list[int]:
+    """A run of layers whose stretches of one kind are cut to a few; odd ones stay odd, for buffers change places."""
+    kept: list[int] = []
+    for _, group in groupby(run, key=lambda index: kinds[index]):
+        stretch = list(group)
+        kept.extend(stretch[: STRETCH - (len(stretch) - STRETCH) % 2] if len(stretch) > STRETCH else stretch)
+    return kept
+
+
+def _kind(layer: Layer, apart: bool) -> Kind:
+    apart = apart and layer.experts > 0
+    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, apart, layer.ff, layer.shared_kv
 
 
 def _slot(device: int, devices: int) -> int:

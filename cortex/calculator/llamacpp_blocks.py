@@ -130,7 +130,7 @@ class Blocks:
         norm = self._new(width, tokens or self.tokens, source, inplace=self.shape.family not in CENTRED)
         if self.pinned and pinned:
             norm.backend = self.device
-        return self._new(width, tokens or self.tokens, norm, inplace=not self.options.fresh_norms, backend=self.device)
+        return self._new(width, tokens or self.tokens, norm, inplace=True, backend=self.device)
 
     def _feed_forward(self, layer: Layer, source: Node, tokens: int) -> Node:
         if layer.experts:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from cortex.calculator.ggml_graph import Node, compute_buffers
-from cortex.calculator.llamacpp_blocks import F32, I32
+from cortex.calculator.llamacpp_blocks import F32, I32, I64
 from cortex.calculator.llamacpp_mixers import Mixers
 from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.shape import Layer
@@ -15,6 +15,7 @@ NORMED_WHOLE = frozenset({"qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotro
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
 POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
+POSITIONED = "bert"
 NORMED_AFTER = frozenset({"olmo2", "exaone4"})  # each block's result is normed, not what goes in
 RESIDUAL_FIRST = frozenset({"jamba", "lfm2", "lfm2moe"})  # sums take over the residual's memory
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
@@ -25,18 +26,8 @@ class LlamaGraph(Mixers):
 
     def buffers(self, layers: Sequence[int]) -> list[int]:
         """Compute buffer per GPU, the host's last. ``layers`` are the numbers of the layers to build."""
-        shape, tokens, graph = self.shape, self.tokens, self.graph
-        hidden = shape.hidden
-        table = graph.stored(self.devices)
-        looked_up = self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices)
-        graph.expand(looked_up)
-        graph.expand(graph.input(hidden * tokens * F32))
-        current = looked_up
-        if shape.family.startswith(SCALED_INPUT):
-            current = self._new(hidden, tokens, current, inplace=True)
-        if shape.family.startswith(SCALED_AT_ONCE):
-            graph.expand(current)
-        current.kept = self.options.fresh_norms
+        graph = self.graph
+        current = self._scaled(self._looked_up())
         current = self._body(current, layers)
         if self.cached:
             self._head(current)
@@ -45,6 +36,29 @@ class LlamaGraph(Mixers):
             graph.expand(current)
         copies = 4 if self._pipelined() else 1
         return compute_buffers(graph, copies)
+
+    positions: Node | None = None
+
+    def _looked_up(self) -> Node:
+        """The tokens' rows of the table, beside room for a batch given as vectors, which is kept though unused."""
+        graph, hidden, tokens = self.graph, self.shape.hidden, self.tokens
+        if self.options.mixed_inputs and self.shape.family == POSITIONED:
+            self.positions = graph.expand(self._positions())
+        table = graph.stored(self.devices)
+        looked_up = graph.expand(self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices))
+        graph.expand(graph.input(hidden * tokens * F32))
+        if self.options.mixed_inputs:
+            mixed = graph.expand(self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices))
+            given = self._new(hidden, tokens, graph.input(hidden * tokens * F32), backend=self.devices)
+            graph.expand(graph.written(graph.expand(given), mixed, graph.input(tokens * I64)))
+            given.kept = True
+        return looked_up
+
+    def _scaled(self, looked_up: Node) -> Node:
+        if not self.shape.family.startswith(SCALED_INPUT):
+            return looked_up
+        scaled = self._new(self.shape.hidden, self.tokens, looked_up, inplace=True)
+        return self.graph.expand(scaled) if self.shape.family.startswith(SCALED_AT_ONCE) else scaled
 
     def _body(self, current: Node, layers: Sequence[int]) -> Node:
         """All layers, one after the other."""
@@ -60,13 +74,17 @@ class LlamaGraph(Mixers):
         self.apart = index < self.options.expert_layers_on_host
         self.device = self.devices if place == HOST else place
 
-    def _embedded(self, looked_up: Node, first: int) -> Node:
-        """Tokens plus positions, normed on the first layer's device."""
-        hidden, tokens = self.shape.hidden, self.tokens
+    def _positions(self) -> Node:
+        """Rows of the table of positions, which only the oldest encoders have."""
         table = self.graph.stored(self.devices)
-        positions = self._new(hidden, tokens, table, self.inputs.positions, backend=self.devices)
-        typed = self._new(hidden, tokens, looked_up, inplace=True, backend=self.devices)
-        summed = self._new(hidden, tokens, positions, typed, inplace=True)
+        return self._new(self.shape.hidden, self.tokens, table, self.inputs.positions, backend=self.devices)
+
+    def _embedded(self, looked_up: Node, first: int) -> Node:
+        """Tokens plus their types and positions, normed on the first layer's device."""
+        hidden, tokens = self.shape.hidden, self.tokens
+        summed = self._new(hidden, tokens, looked_up, inplace=True, backend=self.devices)
+        if self.shape.family == POSITIONED:
+            summed = self._new(hidden, tokens, self.positions or self._positions(), summed, inplace=True)
         self._on(first)
         return self._norm(hidden, summed)
 

@@ -1,13 +1,15 @@
-"""How layers mix tokens: attention, compressed attention, state spaces and gated linear attention."""
+"""How layers mix tokens: attention and compressed attention, or a state."""
 
 from collections.abc import Sequence
 
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_blocks import F32, Blocks
+from cortex.calculator.llamacpp_blocks import F16, F32
 from cortex.calculator.llamacpp_options import HOST
-from cortex.calculator.shape import Layer, Mla, Recurrence
+from cortex.calculator.llamacpp_states import States
+from cortex.calculator.shape import Layer, Mla
 
+ATTENTION_BLOCK = 256  # tokens
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
 WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
 NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
@@ -16,7 +18,7 @@ UNTURNED = frozenset(
 )  # no rotary positions where they see everything
 
 
-class Mixers(Blocks):
+class Mixers(States):
     """The token mixers of all families."""
 
     def _mix(self, layer: Layer, entry: Node, normed: Node) -> Node:
@@ -39,7 +41,7 @@ class Mixers(Blocks):
         gate: Node | None = None
         if "attn_qkv" in roles and "attn_q" not in roles:
             fused = self._matmul(query + key + value, normed)
-            parts = [self.graph.view(fused, width * tokens * F32, row=width) for width in (query, key, value)]
+            parts = [self._part(fused, width, query + key + value) for width in (query, key, value)]
         else:
             gated = 2 if self.shape.family in GATED else 1
             whole = self._matmul(query * gated, normed)
@@ -58,11 +60,16 @@ class Mixers(Blocks):
         parts = [*self._rotate(turned, "key_type", layer), *self._rotate(parts[2:], "value_type", layer)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
-        heads = self._rotate([heads], "value_type", layer)[0]
+        heads.row = layer.heads * layer.value
+        heads = self.graph.view(self._rotate([heads], "value_type", layer)[0])
         if gate is not None:
             opened = self._new(query, tokens, gate, inplace=True)
             heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
+
+    def _part(self, fused: Node, width: int, row: int) -> Node:
+        """A part of each row: to copy it takes the rows between as well."""
+        return self.graph.view(fused, ((self.tokens - 1) * row + width) * F32, row=width)
 
     def _normed_heads(self, parts: Sequence[Node]) -> list[Node]:
         """Normed queries and keys: some families norm all heads as one row, in place, and cut them afterwards."""
@@ -74,7 +81,7 @@ class Mixers(Blocks):
         rotation = self.inputs.rotations.get((kind, layer.window > 0))
         if rotation is None:
             return list(nodes)
-        return [Node(node.size, (rotation, self.graph.view(node)), row=node.row) for node in nodes]
+        return [self._new(node.row, self.tokens, rotation, self.graph.view(node)) for node in nodes]
 
     def _compressed_attention(self, layer: Layer, normed: Node, mla: Mla) -> Node:
         tokens, heads = self.tokens, layer.heads
@@ -134,7 +141,7 @@ class Mixers(Blocks):
         keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
         if mla:
             return keys, self._cached(key_cache, layer.key, cells, options.key_type)
-        return keys, self._cached(value_cache, layer.kv_heads * layer.value, cells, options.value_type)
+        return keys, self._cached_values(value_cache, layer, cells)
 
     def _cache_device(self, layer: Layer) -> int:
         """Where the layer's cache lies: beside it, or beside the last layer of its kind that has one of its own."""
@@ -148,8 +155,13 @@ class Mixers(Blocks):
 
     def _narrowed(self, source: Node) -> Node:
         """Fresh keys or values as attention takes them: 16-bit for flash attention, else as they are."""
-        view = self.graph.view(source)
-        return Node(source.size // 2, (view,)) if self.options.flash else view
+        view, tokens = self.graph.view(source), self.tokens
+        if not self.options.flash:
+            return view
+        if self.options.mixed_inputs:  # these builds fill up the last block
+            tokens = -(-tokens // ATTENTION_BLOCK) * ATTENTION_BLOCK
+            view = self.graph.view(self._new(source.row, tokens, view))
+        return Node(source.row * tokens * F16, (view,))
 
     def _mask(self, window: int) -> Node:
         mask = self.inputs.masks[window]
@@ -174,119 +186,9 @@ class Mixers(Blocks):
     def _cached(self, cache: Node, width: int, cells: int, type_name: str) -> Node:
         return self.graph.view(cache, row_bytes(type_name, width) * cells * self.streams)
 
-    def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
-        if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
-            return self._delta_net(layer, normed, facts)
-        if "shortconv" in self.shape.roles:
-            return self._short_convolution(layer, normed, facts)
-        if "ssm_x" in self.shape.roles:
-            return self._selective_scan(layer, normed, facts)
-        return self._state_space(layer, normed, facts)
-
-    def _states(self, values: int) -> Node:
-        """The recurrent states of all sequences: one is cleared, then all are read, then those of others copied."""
-        self._clear_states()
-        rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
-        self.graph.expand(rows)
-        self._keep_others(values)
-        return rows
-
-    def _clear_states(self) -> None:
-        self.graph.expand(self.graph.written(self._state_store()))
-
-    def _keep_others(self, values: int) -> None:
-        """States of sequences that are not in this batch move along: none in the largest one, but the steps remain."""
-        others = Node(0, (self._state_store(values), self.inputs.other_states))
-        self.graph.expand(self.graph.written(self._state_store(), others))
-
-    def _state_store(self, values: int = 0) -> Node:
-        """The layer's states; with ``values`` per sequence, they are copied where a step runs on another device."""
-        size = values * self.options.slots * F32
-        return self.graph.stored(self.device if self.options.cache_on_gpu else self.devices, size)
-
-    def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
-        """The short convolution over the last tokens, whose tail is written back."""
-        graph, slots = self.graph, self.options.slots
-        states = self._states(layer.conv)
-        joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
-        graph.expand(graph.written(self._state_store(), graph.view(joined, layer.conv * slots * F32)))
-        convolved = self._new(width, self.tokens, joined, backend=self.device)
-        return self._new(width, self.tokens, convolved, inplace=True)
-
-    def _short_convolution(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
-        """Two gates around a convolution over the last few tokens, without a state besides."""
-        graph, hidden, tokens = self.graph, self.shape.hidden, self.tokens
-        packed = self._matmul(3 * hidden, graph.view(normed))
-        gated = self._new(hidden, tokens, graph.view(packed), graph.view(packed))
-        mixed = self._convolution(layer, gated, hidden, facts)
-        opened = self._new(hidden, tokens, graph.view(packed), mixed, inplace=True)
-        return graph.view(self._matmul(hidden, opened))
-
-    def _selective_scan(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
-        """The state space of the first Mamba: what it keeps and forgets follows from the convolved tokens."""
-        graph, tokens, slots = self.graph, self.tokens, self.options.slots
-        packed = self._matmul(2 * facts.inner, graph.view(normed))
-        mixed = self._convolution(layer, packed, facts.inner, facts)
-        chosen = self._matmul(facts.heads + 2 * facts.state, mixed)
-        widths = (facts.heads, facts.state, facts.state)
-        if "ssm_dt_norm" in self.shape.roles:
-            parts = [self._norm(width, graph.view(chosen)) for width in widths]
-        else:
-            parts = [self._new(facts.heads, tokens, graph.view(chosen)), graph.view(chosen), graph.view(chosen)]
-        steps = self._new(facts.inner, tokens, self._matmul(facts.inner, parts[0]), inplace=True)
-        scan = Node(
-            (facts.inner * tokens + layer.state * slots) * F32,
-            (self._state_store(layer.state), graph.view(mixed), steps, *parts[1:], self.inputs.states),
-        )
-        self._scanned(layer, scan)
-        skipped = self._new(facts.inner, tokens, mixed, inplace=True, backend=self.device)
-        summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
-        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
-        return graph.view(self._matmul(self.shape.hidden, gated))
-
-    def _scanned(self, layer: Layer, scan: Node) -> None:
-        """Runs the scan over the states and writes the last ones back."""
-        graph = self.graph
-        scan.backend = self.device
-        self._clear_states()
-        graph.expand(scan)
-        self._keep_others(layer.state)
-        kept = graph.view(scan, layer.state * self.options.slots * F32)
-        graph.expand(graph.written(self._state_store(), kept))
-
-    def _state_space(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
-        graph, tokens, slots = self.graph, self.tokens, self.options.slots
-        width = facts.inner + 2 * facts.groups * facts.state
-        packed = self._matmul(facts.inner + width + facts.heads, normed)
-        mixed = self._convolution(layer, packed, width, facts)
-        apart = self._new(facts.heads, tokens, graph.view(packed))
-        steps = self._new(facts.heads, tokens, apart, inplace=True, backend=self.device)
-        scan = Node(
-            (facts.inner * tokens + layer.state * slots) * F32,
-            (self._state_store(layer.state), graph.view(mixed), steps, graph.view(mixed), self.inputs.states),
-        )
-        self._scanned(layer, scan)
-        skipped = self._new(facts.inner, tokens, graph.view(mixed), backend=self.device)
-        summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
-        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
-        if "ssm_norm" in self.shape.roles:
-            gated = self._norm(facts.inner, graph.view(gated))
-        return self._matmul(self.shape.hidden, graph.view(gated))
-
-    def _delta_net(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
-        graph, tokens, slots = self.graph, self.tokens, self.options.slots
-        keys = facts.groups * facts.state
-        width = facts.inner + 2 * keys
-        graph.expand(normed)
-        packed, gate = self._matmul(width, normed), self._matmul(facts.inner, normed)
-        alpha, beta = (self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed))) for _ in range(2))
-        mixed = self._convolution(layer, packed, width, facts)
-        state = self._states(layer.state)
-        query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
-        result = Node((facts.inner * tokens + layer.state * slots) * F32,
-                      (query, key, graph.view(mixed), alpha, beta, graph.view(state)))  # fmt: skip
-        graph.expand(graph.written(self._state_store(), graph.view(result, layer.state * slots * F32)))
-        normal = self._norm(facts.inner, graph.view(result))
-        opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
-        product = self._new(facts.inner, tokens, normal, opened, inplace=True)
-        return graph.view(self._matmul(self.shape.hidden, graph.view(product)))
+    def _cached_values(self, cache: Node, layer: Layer, cells: int) -> Node:
+        """Values of one layer; without flash attention each stream has the room of the widest layer."""
+        own, kind = layer.kv_heads * layer.value, self.options.value_type
+        room = own if self.options.flash else max(each.kv_heads * each.value for each in self.shape.layers)
+        size = row_bytes(kind, room) * cells * (self.streams - 1) + row_bytes(kind, own) * cells
+        return self.graph.view(cache, size)

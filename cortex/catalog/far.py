@@ -1,5 +1,6 @@
 """Files of a hub's repository, read in ranges: the header of a model of any size costs a few requests."""
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ MOST = 96 << 20
 PATIENCE = 25.0
 LISTING_LIMIT = 16 << 20
 TIMEOUT = httpx2.Timeout(10, connect=5)
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
 RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -79,6 +81,19 @@ class FarRepository:
         piece = self._fetch(address, offset, length)
         self._left -= len(piece.data)
         return piece
+
+
+def repositories(endpoint: str, owner: str, name: str, fetch: Fetch) -> list[str]:
+    """Repositories of an owner whose names hold ``name``. Raises UnreadableModel."""
+    address = f"{endpoint.rstrip('/')}/api/models?author={quote(owner)}&search={quote(name)}&limit=50"
+    text = fetch(address, 0, LISTING_LIMIT).data
+    try:
+        listing = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableModel(owner, "the hub's list of its models is no JSON.", "Try again in a while.") from error
+    entries = listing if isinstance(listing, list) else []
+    found = [str(entry["id"]) for entry in entries if isinstance(entry, dict) and "id" in entry]
+    return [each for each in found if NAME.fullmatch(each)]
 
 
 def over_http(token: str | None = None) -> Fetch:

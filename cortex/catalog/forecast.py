@@ -1,21 +1,24 @@
 """Whether a definition fits the cards of a host, why or why not, and what would change that."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations, islice
 from typing import Any, Literal
 
 from cortex import placement
 from cortex.calculator import answers, memory
 from cortex.calculator.memory import Need, Yields
-from cortex.calculator.serving import concurrency, tokens_held
+from cortex.calculator.serving import concurrency, request_bytes, tokens_held
+from cortex.catalog import siblings
+from cortex.catalog.changes import Candidate, applied, candidates, merged
 from cortex.catalog.definition import Definition, Refusal
 from cortex.catalog.estimates import Asked, Past, Plan, Read, Unknown, ask, read_shape
-from engines import engine
-from engines.habits import Habits, LlamaOptions, ServeOptions
+from cortex.catalog.siblings import Others
+from engines.habits import LlamaOptions, ServeOptions
 
 GIB = 1 << 30
-MOST_FIXES = 6
-LEAST_SHARE = 0.05
+MOST_FIXES = 8
+MOST_PAIRS, MOST_TRIED = 3, 40
 
 Verdict = Literal["fits", "tight", "does_not_fit", "unknown"]
 
@@ -72,9 +75,16 @@ class Forecast:
 
 
 def forecast(
-    definition: Definition, host: placement.Host, past: Sequence[Past] = (), read: Read = read_shape
+    definition: Definition,
+    host: placement.Host,
+    past: Sequence[Past] = (),
+    read: Read = read_shape,
+    others: Others = siblings.of,
 ) -> Forecast:
-    """What it will take on this host, and whether that is free. Raises Refusal when its options are not valid."""
+    """What it will take on this host, and whether that is free; `others` finds further files of the same model.
+
+    Raises Refusal when its options are not valid.
+    """
     try:
         asked = ask(definition, len(_usable(host)), past, read)
     except Unknown as unknown:
@@ -82,7 +92,9 @@ def forecast(
         return Forecast("unknown", unknown.why, unknown.remedy, cards, host_memory=host.memory or None)
     answer = placement.on_host(asked.need, host)
     found = _judged(definition, asked, host, answer)
-    return found if found.verdict == "fits" else replace(found, fixes=fixes(definition, found, host, past, read))
+    return (
+        found if found.verdict == "fits" else replace(found, fixes=fixes(definition, found, host, past, read, others))
+    )
 
 
 def _usable(host: placement.Host) -> list[placement.Card]:
@@ -110,7 +122,7 @@ def _judged(
         in_the_way=answer.in_the_way if isinstance(answer, placement.NoRoom) else (),
         past=plan.past,
         plan=plan,
-        **_yields(definition, plan, [each.card for each in chosen]),
+        **_yields(definition, plan, [each.card for each in chosen], host.memory),
     )
 
 
@@ -173,14 +185,20 @@ def _on_processor(plan: Plan, host: placement.Host) -> tuple[Verdict, str]:
     if not host.memory:
         return "unknown", f"It needs {gib(need.likely)} of the host's memory, and how much that has is not known."
     told = f"It runs on the processor and needs {gib(need.likely)} of the host's {gib(host.memory)}."
+    if isinstance(plan.options, ServeOptions):
+        length = plan.options.length(plan.shape)
+        one = request_bytes(plan.shape, plan.options, length)
+        if one > plan.options.cache_bytes:
+            kept = gib(plan.options.cache_bytes)
+            return "does_not_fit", f"One request of {length:,} tokens takes {gib(one)} of cache, and {kept} are kept."
     if need.high > host.memory:
         return "tight", f"{told} It may take up to {gib(need.high)}."
     return "fits", told
 
 
-def _yields(definition: Definition, plan: Plan, cards: Sequence[placement.Card]) -> dict[str, Any]:
-    """What the cards give besides: tokens of cache, the longest context, the most users. Nothing without cards."""
-    if not cards:
+def _yields(definition: Definition, plan: Plan, cards: Sequence[placement.Card], host_memory: int) -> dict[str, Any]:
+    """What the cards give besides, or else the host: tokens of cache, the longest context, the most users."""
+    if not cards and (plan.estimate.gpus or not host_memory):
         return {}
     shape, options = plan.shape, plan.options
     room = [memory.Card(card.total, card.free, card.name) for card in cards]
@@ -188,8 +206,8 @@ def _yields(definition: Definition, plan: Plan, cards: Sequence[placement.Card])
     apart = replace(options, unified=False) if isinstance(options, LlamaOptions) else options
     users = options.slots if isinstance(options, LlamaOptions) else definition.users or 1
     return {
-        "longest_context": answers.longest_context(shape, options, room, users),
-        "most_users": answers.most_users(shape, apart, room, context),
+        "longest_context": answers.longest_context(shape, options, room, users, host_memory),
+        "most_users": answers.most_users(shape, apart, room, context, host_memory),
         "yields": _held(plan, room),
     }
 
@@ -199,85 +217,65 @@ def _held(plan: Plan, room: Sequence[memory.Card]) -> Yields | None:
     options = plan.options
     if not isinstance(options, ServeOptions):
         return None
+    if not room:
+        kept = options.cache_bytes
+        return Yields(kept, tokens_held(plan.shape, options, kept), concurrency(plan.shape, options, kept))
     terms = [term for term in plan.estimate.gpus[0].terms if term.name != "kv_cache"]
     budget = max(0, min(memory.cache_budget(options, card, terms) for card in room))
     return Yields(budget, tokens_held(plan.shape, options, budget), concurrency(plan.shape, options, budget))
 
 
 def fixes(
-    definition: Definition, found: Forecast, host: placement.Host, past: Sequence[Past], read: Read
+    definition: Definition, found: Forecast, host: placement.Host, past: Sequence[Past], read: Read, others: Others
 ) -> tuple[Fix, ...]:
-    """Changes that make it fit, each judged as placement would judge it; those that do not help are left out."""
-    tried = (_tried(definition, *each, host, past, read) for each in _changes(definition, found, host))
-    return tuple(fix for fix in tried if fix)[:MOST_FIXES]
-
-
-def _changes(definition: Definition, found: Forecast, host: placement.Host) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Titles and patches, what hurts least first."""
-    plan = found.plan
-    if plan is None:
-        return
+    """Changes that make it fit, each judged as placement would judge it; two at once where no single one does."""
+    if found.plan is None:
+        return ()
     usable = sorted(_usable(host), key=lambda card: -card.free)
     room = [memory.Card(card.total, card.free, card.name) for card in usable]
-    count = max(len(plan.estimate.gpus), 1) if usable else 0
-    if isinstance(plan.options, ServeOptions) and room:
-        yield from _share(definition, plan, plan.options, room[0])
-    used = room if isinstance(plan.options, ServeOptions) else room[:count]
-    for change in answers.changes(plan.shape, plan.options, used):
-        patch = _patch(definition, plan.options, change.options)
-        if isinstance(plan.options, ServeOptions) and change.cards != count:
-            patch["gpus"] = change.cards
-        if patch:
-            yield change.title, patch
-    if count and 2 * count <= len(usable) and isinstance(plan.options, LlamaOptions):
-        yield f"Split it over {2 * count} GPUs", {"gpus": 2 * count}
+    single = candidates(definition, found.plan, room, read, others)
+    tried = (_tried(definition, each, host, past, read) for each in single)
+    fitting = tuple(islice((fix for fix in tried if fix), MOST_FIXES))
+    if fitting:
+        return fitting
+    both = (_tried(definition, each, host, past, read) for each in _pairs(single))
+    return tuple(islice((fix for fix in both if fix), MOST_PAIRS))
 
 
-def _share(
-    definition: Definition, plan: Plan, options: ServeOptions, card: memory.Card
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The share of the emptiest card that serves what was asked for, from bytes instead of habit."""
-    users, context = definition.users or 1, options.length(plan.shape)
-    best = answers.best_fraction(plan.shape, options, card, context, users)
-    if best and best != options.fraction:
-        best = max(best, LEAST_SHARE)
-        patch = {"options": engine(definition.engine).options_for({"fraction": best})}
-        yield f"Take {best:.0%} of the GPU: enough for {users} at {context:,} tokens", patch
+def _pairs(single: Sequence[Candidate]) -> list[Candidate]:
+    """Two changes of different things at once, what hurts least first."""
+    found = [
+        Candidate(
+            f"{one.title}; {two.title[0].lower()}{two.title[1:]}", merged(one.patch, two.patch), one.pain + two.pain
+        )
+        for one, two in combinations(single, 2)
+        if not (_touched(one.patch) & _touched(two.patch))
+    ]
+    return sorted(found, key=lambda candidate: candidate.pain)[:MOST_TRIED]
 
 
-def _patch(definition: Definition, before: Habits, after: Habits) -> dict[str, Any]:
-    """The merge patch of the definition that turns the one set of habits into the other."""
-    names = [each.name for each in fields(before)]
-    changed = {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
-    options = engine(definition.engine).options_for(changed)
-    patch: dict[str, Any] = {"options": options} if options else {}
-    if "context" in changed:
-        shared = isinstance(after, ServeOptions) or after.unified
-        patch["context"] = changed["context"] if shared else changed["context"] // getattr(after, "slots", 1)
-    return patch
+def _touched(patch: Mapping[str, Any]) -> set[str]:
+    """The fields of a definition that a patch changes; engine and source belong together."""
+    names = {name for name in patch if name not in ("options", "source", "image")}
+    names |= {"engine"} if "source" in patch else set()
+    return names | {f"options.{name}" for name in patch.get("options", {})}
 
 
 def _tried(
-    definition: Definition,
-    title: str,
-    patch: dict[str, Any],
-    host: placement.Host,
-    past: Sequence[Past],
-    read: Read,
+    definition: Definition, change: Candidate, host: placement.Host, past: Sequence[Past], read: Read
 ) -> Fix | None:
-    options = {**definition.options, **patch.get("options", {})}
-    changed = definition.model_copy(update={**patch, "options": options})
-    if changed == definition:
-        return None
     try:
+        changed = applied(definition, change.patch)
+        if changed == definition:
+            return None
         asked = ask(changed, len(_usable(host)), past, read)
-    except (Unknown, Refusal):
+    except (Unknown, Refusal, ValueError):
         return None
     answer = placement.on_host(asked.need, host)
     if isinstance(answer, placement.NoRoom):
         return None
     verdict = _judged_quickly(asked, host, answer)
-    return Fix(title, patch, fits=True) if verdict in ("fits", "tight") else None
+    return Fix(change.title, change.patch, fits=True) if verdict in ("fits", "tight") else None
 
 
 def _judged_quickly(asked: Asked, host: placement.Host, answer: placement.Seats) -> Verdict:

@@ -90,7 +90,7 @@ def _far(source: Source, fetch: far.Fetch | None) -> Shape:
 def _only_gguf(repository: str, there: far.FarRepository) -> str:
     """The GGUF of a repository that has nothing else to load; empty when it holds a config.json."""
     names = there.names()
-    ggufs = [name for name in names if name.endswith(".gguf") and not _is_later_part(name)]
+    ggufs = [name for name in names if name.endswith(".gguf") and not is_later_part(name)]
     if "config.json" in names and any(name.endswith(".safetensors") for name in names):
         return ""
     if len(ggufs) == 1:
@@ -100,7 +100,8 @@ def _only_gguf(repository: str, there: far.FarRepository) -> str:
     raise UnreadableModel(repository, why, remedy)
 
 
-def _is_later_part(name: str) -> bool:
+def is_later_part(name: str) -> bool:
+    """Whether this GGUF is a further part of a set."""
     part = gguf.PART.match(name.rpartition("/")[2])
     return part is not None and int(part["number"]) > 1
 

@@ -1,6 +1,6 @@
 """`cortex estimate`: what a model takes, before anything starts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
@@ -111,7 +111,7 @@ def _stack(ctx: typer.Context, file: str, output_format: Format) -> bool:
         return bool(found["refused"])
     columns: output.Columns = {
         "MODEL": lambda s: s["name"],
-        "GPU": lambda s: s["gpu"][:12],
+        "GPU": lambda s: " ".join(gpu[:12] for gpu in s["gpus"]),
         "TAKES": lambda s: output.size(s["bytes"]),
         "SHARE": lambda s: f"{s['fraction']:.0%}",
         "SAVES": lambda s: output.size(s["freed"]),
@@ -123,7 +123,24 @@ def _stack(ctx: typer.Context, file: str, output_format: Format) -> bool:
     typer.echo(f"  All take {output.size(found['total'])}, {output.size(found['freed'])} less than now.")
     for name in found["refused"]:
         typer.echo(f"  No room for {name}.")
+    typer.echo()
+    output.show_list(found["scenarios"], _side_by_side(found["scenarios"]), Format.TABLE)
     return bool(found["refused"])
+
+
+def _side_by_side(scenarios: list[Any]) -> output.Columns:
+    """A column per model, the total, what is saved."""
+
+    def part(name: str) -> Callable[[Any], str]:
+        return lambda row: "no room" if row["parts"][name] is None else output.size(row["parts"][name])
+
+    names = {name.upper(): part(name) for name in scenarios[0]["parts"]}
+    total = {"ALL": lambda row: output.size(row["total"]), "SAVED": lambda row: _saved(row["freed"])}
+    return {"SCENARIO": lambda row: row["title"], **names, **total}
+
+
+def _saved(size: int) -> str:
+    return f"-{output.size(-size)}" if size < 0 else output.size(size)
 
 
 def _patch(patch: Any) -> str:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.db.models import F, Q
 
-from cortex.catalog.models import Desired
+from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
@@ -29,6 +29,7 @@ from cortex.runtime.contract import RuntimeFault
 log = logging.getLogger(__name__)
 
 BRIEFLY = 0.5
+AT_REST = 1.0
 DRAINS_EVERY = 0.25
 SAMPLE_EVERY = 5.0
 WITHOUT_CARDS = 60.0
@@ -141,19 +142,23 @@ class Agent:
         self._started.clear()
         self._shipper.follow(self._here.runtime.find())
 
-    def _due(self) -> float | None:
+    def _due(self) -> float:
         """What changes without an event: engines that get ready, requests that end before a stop, backoffs that end,
         orders that no worker took up."""
         now = clock.now()
         late = now - HEAD_START
-        settle_all(unsettled(now).filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS))
+        changed = Model.objects.filter(updated_at__lt=late, updated_at__gt=late - SETTLED_BY_SWEEPS)
+        if changed.exists():
+            settle_all(unsettled(now).filter(id__in=changed.values("id")))
         due = list(Replica.objects.filter(_without_event(now), host=self._here.host).select_related("model"))
         for replica in due:
             if replica.observed == Observed.FETCHING:
                 self._fetch(replica)
             if replica.observed != Observed.FETCHING or replica.turn != replica.model.turn:
                 self._looks.ask(replica.id)
-        return DRAINS_EVERY if any(replica.draining_at for replica in due) else None
+        if any(replica.draining_at for replica in due):
+            return DRAINS_EVERY
+        return BRIEFLY if due else AT_REST
 
     def _fetch(self, replica: Replica) -> None:
         thread = self._fetching.get(replica.id)

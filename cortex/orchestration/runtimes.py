@@ -34,4 +34,4 @@ def here() -> Here:
         world = World(env.cortex_state / "pretend.json")
         return Here(host, FakeRuntime(world, Install.identity(), models), world.gpus)
     runtime = DockerRuntime(env.docker_host, Install.identity(), models, bind=env.cortex_engine_address)
-    return Here(host, runtime, gpus.read)
+    return Here(host, runtime, gpus.Sampler().read)

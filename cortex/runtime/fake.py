@@ -36,7 +36,7 @@ from cortex.runtime.world import World
 from engines.contract import ContainerSpec, Probe
 
 POLL = 0.05
-SLOWEST_POLL = 0.5
+SLOWEST_POLL = 1.0
 WINDOW = 60.0
 PULL_STEPS = 10
 ALIVE = (State.RUNNING, State.PAUSED)

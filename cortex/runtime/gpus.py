@@ -1,8 +1,12 @@
 """GPUs as NVIDIA's library tells them. Asked in a process of its own: a lost card can hang the library for ever."""
 
 import json
+import os
+import selectors
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,36 +59,87 @@ class Gpus:
     condition: str = ""
 
 
-_stuck: list[subprocess.Popen[str]] = []
+_stuck: list["subprocess.Popen[bytes]"] = []
 
 
 def read(timeout: float = 10.0) -> Gpus:
-    """Ask every card. Never raises, and takes ``timeout`` seconds at most."""
-    _stuck[:] = [child for child in _stuck if child.poll() is None]
-    if _stuck:
-        return Gpus(condition=HUNG)
-    child = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """Ask every card once. Never raises, and takes ``timeout`` seconds at most."""
+    sampler = Sampler()
     try:
-        answer, complaint = child.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        # A process inside a hung driver may outlive its KILL: it is not waited for.
-        child.kill()
-        for pipe in (child.stdout, child.stderr):
-            if pipe is not None:
-                pipe.close()
-        _stuck.append(child)
-        return Gpus(condition=HUNG)
-    if child.returncode:
-        last = (complaint.strip().splitlines() or ["nothing"])[-1]
-        return Gpus(condition=f"Asking the GPUs ended with status {child.returncode}: {last}")
-    return _from_json(json.loads(answer))
+        return sampler.read(timeout)
+    finally:
+        sampler.close()
+
+
+class Sampler:
+    """Asks every card, again and again, by one process that stays: to start one costs more than to ask."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def read(self, timeout: float = 10.0) -> Gpus:
+        """Never raises, and takes ``timeout`` seconds at most."""
+        _stuck[:] = [child for child in _stuck if child.poll() is None]
+        if _stuck:
+            return Gpus(condition=HUNG)
+        self._child = child = self._child or _begin()
+        try:
+            answer = _ask_child(child, timeout)
+        except TimeoutError:
+            self._child = None
+            _leave(child)
+            return Gpus(condition=HUNG)
+        found = _from_json(json.loads(answer)) if answer else Gpus(condition=_last_words(child))
+        if found.condition:  # the library that it loaded may be of a driver that is gone
+            self.close()
+        return found
+
+    def close(self) -> None:
+        """End the process that asks."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+
+def _begin() -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", __spec__.name]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def _ask_child(child: "subprocess.Popen[bytes]", timeout: float) -> bytes:
+    """One line of answer; empty when it ended instead. Raises TimeoutError."""
+    if child.stdin is None or child.stdout is None:
+        return b""
+    until, answer = time.monotonic() + timeout, b""
+    with suppress(BrokenPipeError), selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        while not answer.endswith(b"\n"):
+            if not selector.select(max(until - time.monotonic(), 0)):
+                raise TimeoutError
+            piece = os.read(child.stdout.fileno(), 1 << 16)
+            if not piece:
+                return b""
+            answer += piece
+    return answer
+
+
+def _leave(child: "subprocess.Popen[bytes]") -> None:
+    """A process inside a hung driver may outlive its KILL: it is not waited for."""
+    child.kill()
+    for end in (child.stdin, child.stdout, child.stderr):
+        if end is not None:
+            end.close()
+    _stuck.append(child)
+
+
+def _last_words(child: "subprocess.Popen[bytes]") -> str:
+    _, complaint = child.communicate()
+    last = (complaint.decode(errors="replace").strip().splitlines() or ["nothing"])[-1]
+    return f"Asking the GPUs ended with status {child.returncode}: {last}"
 
 
 def _from_json(told: dict[str, Any]) -> Gpus:
@@ -96,7 +151,7 @@ def _from_json(told: dict[str, Any]) -> Gpus:
 
 
 def ask() -> Gpus:
-    """Ask every card in this process: only for read()'s own child, since it may hang."""
+    """Ask every card in this process: only for Sampler's own child, since it may hang."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as fault:
@@ -152,5 +207,12 @@ def _words(fault: pynvml.NVMLError) -> str:
     return CONDITIONS.get(fault.value, f"The NVIDIA driver says: {fault}.")
 
 
+def _answer_each() -> None:
+    """An answer for each line that comes, until none can come any more."""
+    for _ in sys.stdin.buffer:
+        sys.stdout.write(json.dumps(asdict(ask())) + "\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(ask())))
+    _answer_each()

@@ -51,7 +51,7 @@ class World:
         """The same for one who only looks, at what is there by now: cheap, when nothing has changed since last time."""
         with self._mutex:
             scene = self._current(self._path) if self._path else self._scene
-            if self._path and not scene.is_due(self.now()) and verb not in scene.lost:
+            if self._read and not scene.is_due(self.now()) and verb not in scene.lost:
                 yield scene
                 return
         with self.open() as scene:

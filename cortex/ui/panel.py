@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cortex.calculator.memory import Term
-from cortex.catalog.definition import Definition, Refusal, parse
+from cortex.catalog.changes import applied
+from cortex.catalog.definition import Definition, Refusal, Source, parse
 from cortex.catalog.forecast import CardForecast, Fix, Forecast
 from cortex.catalog.models import Model
 from cortex.orchestration import forecasts
@@ -120,7 +121,20 @@ def _parts(of: CardForecast) -> Iterator[tuple[str, str, int]]:
 
 
 def _button(definition: Definition, fix: Fix) -> Button:
-    """The patch as the fields of the form spell it."""
-    plain = {name: fields.write(value) for name, value in fix.patch.items() if name != "options"}
-    options = {f"options.{name}": fields.write(value) for name, value in fix.patch.get("options", {}).items()}
-    return Button(fix.title, json.dumps({**plain, **options}))
+    """The patch as the fields of the form spell it; what it takes away leaves an empty field."""
+    patch = fix.patch
+    plain = {name: _field(value) for name, value in patch.items() if name not in ("options", "source")}
+    options = {f"options.{name}": _field(value) for name, value in patch.get("options", {}).items()}
+    source = _source(applied(definition, patch).source) if "source" in patch else {}
+    return Button(fix.title, json.dumps({**source, **plain, **options}))
+
+
+def _field(value: Any) -> str:
+    return "" if value is None else fields.write(value)
+
+
+def _source(source: Source) -> dict[str, str]:
+    if not source.repository:
+        return {"source.kind": "folder", "source.path": source.path}
+    told = {"source.repository": source.repository, "source.revision": source.revision, "source.file": source.path}
+    return {"source.kind": "hub", **told}

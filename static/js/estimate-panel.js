@@ -50,14 +50,25 @@ class EstimatePanel extends HTMLElement {
 
   fill(button) {
     if (!button) return;
-    for (const [name, value] of Object.entries(JSON.parse(button.dataset.fills))) {
-      const field = this.form.elements.namedItem(name);
-      if (!field) continue;
-      field.value = value;
-      field.closest("details")?.setAttribute("open", "");
-      field.closest(".field")?.classList.add("is-filled");
+    const fills = Object.entries(JSON.parse(button.dataset.fills));
+    const before = this.form.elements.namedItem("engine")?.value;
+    this.write(fills);
+    const engine = this.form.querySelector("[name=engine]:checked");
+    if (engine && engine.value !== before) {
+      document.body.addEventListener("htmx:after:swap", () => this.write(fills), { once: true });
+      engine.dispatchEvent(new Event("change", { bubbles: true }));
     }
     this.form.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  write(fills) {
+    for (const [name, value] of fills) {
+      const field = this.form.elements.namedItem(name); // radio buttons come as a list that takes a value, too
+      if (!field) continue;
+      field.value = value;
+      field.closest?.("details")?.setAttribute("open", "");
+      field.closest?.(".field")?.classList.add("is-filled");
+    }
   }
 }
 

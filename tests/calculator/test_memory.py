@@ -6,13 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cortex.calculator.answers import (
-    Wish,
     best_fraction,
     changes,
     holds,
     longest_context,
     most_users,
-    stack_plan,
 )
 from cortex.calculator.memory import Card, Estimate, Need, estimate
 from cortex.calculator.serving import options_from, pool_of, request_bytes, tokens_held
@@ -166,21 +164,6 @@ def test_a_share_of_a_card_follows_from_bytes() -> None:
     assert share is not None
     assert 0.3 < share < 0.6
     assert best_fraction(shape, ServeOptions(), card, 131072, 64) is None
-
-
-def test_a_stack_shares_one_card_and_says_what_it_frees() -> None:
-    models = published()
-    cards = [Card(48 * GIB)]
-    wishes = [
-        Wish("chat", models["qwen3-8b.gguf"], ServeOptions(batched_tokens=2048), 16384, 4, present=0.9),
-        Wish("embed", models["bge-m3.gguf"], LlamaOptions(), 8192, 1),
-        Wish("giant", models["deepseek-v3.gguf"], LlamaOptions(), 4096, 1),
-    ]
-    stack = stack_plan(wishes, cards)
-    assert {share.name for share in stack.shares} == {"chat", "embed"}
-    assert stack.refused == ("giant",)
-    assert stack.freed > 20 * GIB
-    assert stack.left[0] == 48 * GIB - sum(share.bytes for share in stack.shares)
 
 
 @pytest.mark.parametrize("options", [LlamaOptions(context=4096), ServeOptions(context=4096)])

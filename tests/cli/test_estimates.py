@@ -92,6 +92,19 @@ def test_a_stack_is_planned_from_bytes(cortex: Run, card: Gpu, models_folder: Pa
     full = cortex("estimate", "--stack", "-", input=json.dumps(four))
     assert full.exit_code == 5
     assert "No room for" in full.stdout
+    assert "As set now" in full.stdout
+    assert "no room" in full.stdout
+
+
+def test_a_stack_spreads_over_imagined_cards(as_bob: APIClient, models_folder: Path) -> None:
+    both = [_definition("llamacpp", put_gguf(models_folder)) | {"name": name, "gpus": 2} for name in ("one", "two")]
+    host = {"cards": [{"name": "24 GiB", "total": 24 * GIB}] * 2}
+    plan = as_bob.post("/api/v1/estimates/stack", {"definitions": both, "host": host}, format="json").json()
+    assert plan["verdict"] == "fits"
+    assert all(share["gpus"] == ["#0", "#1"] and sum(share["parts"]) == share["bytes"] for share in plan["shares"])
+    assert [row["title"] for row in plan["scenarios"]][:2] == ["As set now", "Just what it needs"]
+    none = as_bob.post("/api/v1/estimates/stack", {"definitions": [both[0] | {"gpus": 0}], "host": host}, format="json")
+    assert (none.status_code, "runs on the processor" in none.content.decode()) == (400, True)
 
 
 def test_imagined_cards_answer_before_anything_is_bought(as_bob: APIClient, models_folder: Path) -> None:

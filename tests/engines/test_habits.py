@@ -49,7 +49,7 @@ def test_options_of_llama_cpp_become_habits() -> None:
     assert habits == LlamaOptions(
         context=2048, slots=2, ubatch=64, key_type="q8_0", value_type="q4_0", gpu_layers=0, split=(3, 1),
         cache_on_gpu=False, whole_window=True, expert_layers_on_host=3, outputs=2, lends_weights=True,
-            fresh_norms=True,
+            mixed_inputs=True,
     )  # fmt: skip
 
 

@@ -137,6 +137,7 @@ def test_the_cpu_gets_its_cache_by_environment_and_no_cuda_settings() -> None:
     assert made.env["VLLM_CPU_KVCACHE_SPACE"] == "2"
     assert spec(gpus=()).env["VLLM_CPU_KVCACHE_SPACE"] == "4"
     assert "VLLM_CPU_KVCACHE_SPACE" not in spec({"kv_cache_memory_bytes": 1 << 30}, gpus=()).env
+    assert made.env["VLLM_TARGET_DEVICE"] == "cpu"
     assert "PYTORCH_CUDA_ALLOC_CONF" not in made.env
     assert value_of(made.argv, "--tensor-parallel-size") is None
     assert made.image == "cortex/vllm-cpu"

@@ -58,7 +58,7 @@ class Parts:
         with self.world.open() as scene:
             scene.engine = f"127.0.0.1:{self.engine_port}"
 
-    def start(self, *names: str, files: int = 0, **environment: str) -> None:
+    def start(self, *names: str, files: int = 0, **environment: Any) -> None:
         """With an environment of their own, and so many file descriptors at most."""
         for name in names:
             if name == "postgres":

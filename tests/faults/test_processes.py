@@ -79,7 +79,7 @@ def test_an_agent_two_hours_off_restarts_nothing_and_waits_by_the_databases_cloc
     serving.world.script("looping", Script(exit_after=0, exit_code=1))
     serving.send(signal.SIGSTOP, "worker")
     serving.kill("agent")
-    serving.start("agent", **faketime.environment(offset))
+    serving.start("agent", files=0, **faketime.environment(offset))
     began = time.monotonic()
     assert serving.define("looping").status_code == 201
     eventually(lambda: serving.ask("SELECT count(*) FROM fleet_attempt WHERE ended_at IS NOT NULL") >= 2, 40)

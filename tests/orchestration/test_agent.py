@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def agent(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Agent:
     monkeypatch.setattr(agents, "LOGS_EVERY", 0.0)
+    monkeypatch.setattr(agents, "BRIEFLY", 0.0)
     return Agent(loop.here)
 
 
@@ -95,6 +97,16 @@ def test_a_container_that_starts_has_its_log_followed_without_waiting(
     assert followed.wait(5 if at_once else 0.2) is at_once
     agent.stop()
     assert followed.wait(5)
+
+
+def test_an_order_that_no_worker_took_up_is_settled(
+    define: Define, loop: Loop, agent: Agent, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = define()
+    monkeypatch.setattr(agents, "HEAD_START", timedelta(seconds=0))
+    Model.objects.filter(id=model.id).update(replicas=3, updated_at=time.now() - timedelta(seconds=1))
+    agent._due()
+    assert Replica.objects.filter(model=model).count() == 3
 
 
 def test_what_loads_is_looked_at_again_until_it_is_ready(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cortex.runtime import gpus
-from cortex.runtime.gpus import Gpu, Process, read
+from cortex.runtime.gpus import Gpu, Process, Sampler, read
 
 SOURCE = Path(__file__).parents[1] / "fakes" / "nvml.c"
 Scenario = Callable[..., None]
@@ -101,9 +101,43 @@ def test_a_hung_driver_costs_the_timeout_once(scenario: Scenario) -> None:
 
 
 def test_while_one_question_hangs_no_second_is_asked(scenario: Scenario) -> None:
-    with subprocess.Popen(["sleep", "60"], text=True) as stuck:
+    with subprocess.Popen(["sleep", "60"]) as stuck:
         gpus._stuck.append(stuck)
         before = time.monotonic()
         assert "does not answer" in read().condition
         assert time.monotonic() - before < 0.1
         stuck.kill()
+
+
+def test_sample_after_sample_is_asked_by_one_process(scenario: Scenario) -> None:
+    scenario()
+    sampler = Sampler()
+    first = sampler.read()
+    assert len(first.cards) == 2
+    child = sampler._child
+    assert [sampler.read(), sampler.read()] == [first, first]
+    assert sampler._child is child
+    sampler.close()
+    assert child is not None
+    assert child.returncode is not None
+
+
+def test_after_a_fault_a_fresh_process_asks_a_fresh_library(scenario: Scenario) -> None:
+    scenario(FAIL="Init:18")
+    sampler = Sampler()
+    assert "updated while it ran" in sampler.read().condition
+    scenario(FAIL="")
+    assert len(sampler.read().cards) == 2
+    sampler.close()
+
+
+def test_a_process_that_was_killed_between_samples_costs_one_sample(scenario: Scenario) -> None:
+    scenario()
+    sampler = Sampler()
+    sampler.read()
+    assert sampler._child is not None
+    sampler._child.kill()
+    sampler._child.wait()
+    assert "ended with status -9" in sampler.read().condition
+    assert len(sampler.read().cards) == 2
+    sampler.close()

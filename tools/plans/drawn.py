@@ -16,7 +16,7 @@ def drawn(seed: int, models: list[Model], further: list[Model]) -> Iterator[tupl
 
     Several GPUs without shares are left out: llama.cpp then splits by what each has free just now.
     """
-    chance = Random(seed)  # noqa: S311 - draws to be repeated, nothing secret
+    chance = Random(seed)  # noqa: S311
     for number in range(COUNT):
         model = chance.choice(further if number % 2 else models)
         devices = chance.choice((1, 1, 2, 2, 3, 4))
