@@ -9,4 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cortex.settings")
 
 app = Celery("cortex")
 app.conf.update(settings.CELERY)
+if settings.ENV.broker_password_file:
+    # Its commands take BROKER_URL from the environment themselves, without the password; these go before it.
+    app.conf.update(broker_read_url=settings.BROKER_URL, broker_write_url=settings.BROKER_URL)
 app.autodiscover_tasks(["cortex.orchestration"])

@@ -3,6 +3,7 @@
 import secrets
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote, urlsplit
 
 from csp.constants import NONE, SELF
 from psycopg import ProgrammingError
@@ -22,6 +23,7 @@ class Environment(BaseSettings):
     database_password_file: Path | None = Field(None, description="File with the database password.")
     pgoptions: str = Field("", description="Further settings of each PostgreSQL session, as libpq takes them.")
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis: Celery's broker and the live logs.")
+    broker_password_file: Path | None = Field(None, description="File with Redis' password.")
     cortex_state: Path = Field(BASE_DIR / "var", description="Folder for what Cortex keeps: secrets, sockets, logs.")
     cortex_secret_key_file: Path | None = Field(None, description="Signing key; made at first start when absent.")
     cortex_models: Path = Field(BASE_DIR / "var" / "models", description="Models folder, as this process sees it.")
@@ -80,11 +82,14 @@ def _database(env: Environment) -> dict[str, Any]:
     password = parts.get("password") or ""
     if env.database_password_file:
         password = env.database_password_file.read_text().strip()
+    own = ("dbname", "user", "password", "host", "port")
     options: dict[str, Any] = {
         "connect_timeout": 5,
         "application_name": "cortex",
-        "options": f"{env.pgoptions} {PATIENCE}",
         **KEEPALIVES,
+        # What else the URI says counts, sslmode above all.
+        **{name: value for name, value in parts.items() if name not in own},
+        "options": f"{parts.get('options') or ''} {env.pgoptions} {PATIENCE}".strip(),
     }
     if env.cortex_database_pool:
         options["pool"] = {"min_size": 1, "max_size": 16, "timeout": 5}
@@ -97,6 +102,16 @@ def _database(env: Environment) -> dict[str, Any]:
         "PORT": parts.get("port") or "",
         "OPTIONS": options,
     }
+
+
+def _broker(env: Environment) -> str:
+    """Redis' URL, with the password of its file."""
+    if not env.broker_password_file:
+        return env.broker_url
+    parts = urlsplit(env.broker_url)
+    user, address = (parts.username or "", parts.netloc.rpartition("@")[2])
+    password = quote(env.broker_password_file.read_text().strip(), safe="")
+    return parts._replace(netloc=f"{user}:{password}@{address}").geturl()
 
 
 def _secret_key(env: Environment) -> str:
@@ -122,7 +137,7 @@ ALLOWED_HOSTS = [host.strip() for host in ENV.cortex_allowed_hosts.split(",")]
 CSRF_TRUSTED_ORIGINS = [ENV.cortex_web_url]
 PRETEND = ENV.cortex_runtime == "pretend"
 IMAGES = dict(pair.split("=", 1) for pair in ENV.cortex_images.split(",") if pair)
-BROKER_URL = ENV.broker_url
+BROKER_URL = _broker(ENV)
 SWEEP_EVERY = 3.0
 
 INSTALLED_APPS = [
@@ -236,7 +251,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 CELERY = {
-    "broker_url": ENV.broker_url,
+    "broker_url": BROKER_URL,
     "result_backend": None,
     "task_ignore_result": True,
     "task_acks_late": True,

@@ -10,13 +10,13 @@ from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import (
     MODELS,
+    PULSE_SECONDS,
     ContainerSpec,
     Diagnosis,
     Engine,
     Launch,
     Mount,
-    one_token,
-    one_vector,
+    Probe,
     start_deadline,
 )
 from engines.diagnosis import judge
@@ -28,6 +28,8 @@ OFFICIAL_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 OFFICIAL_CUDA_IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
 ALL_LAYERS = 999
 AUTO_SLOTS = 4
+# Answered by the loop that computes, between two batches, however many requests wait; /health is not.
+PULSE = Probe(path="/metrics", any_answer=True, timeout=PULSE_SECONDS)
 
 Layers = Annotated[int, Field(ge=0, le=9999)]
 Tokens = Annotated[int, Field(ge=1, le=65_536)]
@@ -282,6 +284,10 @@ class LlamaCpp(Engine):
     image = OFFICIAL_IMAGE
     formats = frozenset({"gguf"})
     tasks = frozenset({"generate", "embed", "rerank"})
+    milestones = {
+        "weights": r"llama_context: constructing llama_context",  # told by some versions and verbosities alone
+        "cache": r"llama_kv_cache\w*: size =|initializing,? (?:slots, )?n_slots = ",
+    }
 
     def image_for(self, *, gpus: bool) -> str:
         """The official builds; docker-images/llamacpp-server makes our own, for the cards in use."""
@@ -296,7 +302,7 @@ class LlamaCpp(Engine):
             env={"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"} if launch.gpus else {},
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
             gpus=launch.gpus,
-            token=(one_vector if options.embeddings else one_token)(launch.served_name),
+            pulse=PULSE,
             start_deadline=start_deadline(launch.files.size),
         )
         return spec.model_copy(update={"argv": (*_managed(launch, options, spec.port), *options.extra_args)})

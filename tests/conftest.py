@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 from cortex.access.models import ApiKey, Person, Role, Scope
 from cortex.celery import app
 from cortex.fleet.models import Install
-from cortex.telemetry import inflight, logs
+from cortex.telemetry import firsts, inflight, logs
 from tests.faults import results
 from tests.faults.record import Record
 from tests.plugin import SCRATCH
@@ -62,11 +62,13 @@ def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(app.conf, "broker_url", redis_url)
     logs._client.cache_clear()
     inflight._client.cache_clear()
+    firsts._client.cache_clear()
     with redis.Redis.from_url(redis_url) as client:
         client.flushall()
     yield redis_url
     logs._client.cache_clear()
     inflight._client.cache_clear()
+    firsts._client.cache_clear()
 
 
 @pytest.fixture

@@ -116,7 +116,10 @@ def _serving(atlas: Host, gpu: Gpu, by: Person | None) -> None:
             began,
             created_at=at + timedelta(seconds=2),
             started_at=at + timedelta(seconds=3),
+            weights_loaded_at=at + timedelta(seconds=33),
+            cache_sized_at=at + timedelta(seconds=36),
             ready_at=at + timedelta(seconds=41),
+            first_token_at=at + timedelta(seconds=95),
             bytes_to_load=11 * GIB,
         )
     for verb in ("define", "start"):
@@ -169,6 +172,7 @@ def _failing(atlas: Host) -> None:
             started_at=at + timedelta(seconds=2),
             ended_at=at + timedelta(seconds=14),
             exit_code=1,
+            failure=number,
             reason="The GPU has too little memory: 41.2 GiB were asked for on a card with 33.1 GiB free.",
             remedy="Lower the context from 65,536 to 16,384, choose smaller weights, or give it two GPUs.",
             first_log="\n".join(LOG.splitlines()[:3]),

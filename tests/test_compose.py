@@ -241,6 +241,13 @@ def test_engines_are_in_reach_of_the_gateway_and_not_of_other_machines(whole: Wh
 
 
 @WHOLE
+def test_the_broker_takes_nobody_without_its_password(whole: Whole) -> None:
+    assert "NOAUTH" in whole.compose("exec", "-T", "broker", "redis-cli", "ping")
+    [command] = whole.compose("exec", "-T", "broker", "cat", "/proc/1/cmdline").splitlines()
+    assert "requirepass" not in command
+
+
+@WHOLE
 def test_the_worker_runs_as_cortex_in_the_group_of_the_socket_and_no_more(whole: Whole) -> None:
     script = "cat /proc/$(grep -l bin/[c]elery /proc/[0-9]*/cmdline | head -1 | cut -d/ -f3)/status"
     status = whole.compose("exec", "-T", "worker", "sh", "-c", script)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cortex.settings import Environment, _database, _secret_key
+from cortex.settings import Environment, _broker, _database, _secret_key
 from tools import settings_page
 
 
@@ -38,6 +38,32 @@ def test_a_password_file_wins_over_the_url(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setenv("DATABASE_PASSWORD_FILE", str(tmp_path / "password"))
     database = _database(Environment())
     assert (database["PASSWORD"], database["HOST"], database["PORT"]) == ("secret", "db", "5433")
+
+
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("redis://broker:6379/0", "redis://:s%2Fecret@broker:6379/0"),
+        (
+            "rediss://cortex@broker/1?ssl_cert_reqs=required",
+            "rediss://cortex:s%2Fecret@broker/1?ssl_cert_reqs=required",
+        ),
+        ("redis://:other@[fd00::1]:6379/0", "redis://:s%2Fecret@[fd00::1]:6379/0"),
+    ],
+)
+def test_the_brokers_password_comes_from_its_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, whole: str
+) -> None:
+    (tmp_path / "password").write_text("s/ecret\n")
+    monkeypatch.setenv("BROKER_URL", url)
+    monkeypatch.setenv("BROKER_PASSWORD_FILE", str(tmp_path / "password"))
+    assert _broker(Environment()) == whole
+
+
+def test_what_a_database_url_asks_of_tls_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://cortex@db/cortex?sslmode=verify-full&sslrootcert=/ca.pem")
+    options = _database(Environment())["OPTIONS"]
+    assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", "/ca.pem")
 
 
 def test_the_signing_key_is_made_once_for_its_owner_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,16 +1,25 @@
-"""Cortex beside common rules: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl... > docs/memory.md."""
+"""Cortex beside others: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl... [--hf-mem PYTHON] > docs/memory.md."""
 
+import json
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from cortex.calculator import hf_shape, serving
 from cortex.calculator.gguf import read_set
 from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.llamacpp import options_from, plan
+from cortex.calculator.serving import tokens_told
 from cortex.calculator.shape import Shape
+from engines.habits import ServeOptions
+from engines.vllm_memory import CPU_BATCHED_TOKENS, CPU_BLOCK
+from tools.served.record import RECORD
 from tools.truth import Judge, read_rows
 from tools.truth_rows import Prediction
 
@@ -20,14 +29,14 @@ Rule = Callable[[Shape, Sequence[str], int], float]
 TEXT = """# How close the estimates are
 
 Cortex plans memory from a model's own header: which tensors lie where, what every layer caches, and the peak of the
-graph the engine will run. The table compares that with two rules of thumb on {rows} plans of {models} models (dense,
+graph the engine will run. The table compares that with what others say on {rows} plans of {models} models (dense,
 with experts, compressed attention, windows, recurrent and hybrid layers, shared caches, attention sinks, an embedder),
 recorded by `python -m tools.plans.record` from llama.cpp {build}:
 contexts up to 131,072 tokens, one to eight slots, cache types, partial offload, one to four cards, caches on the host.
 Errors are of the sum over all cards and the host.
 
-| | median error | furthest under | furthest over | within 5 % | one estimate |
-|---|---|---|---|---|---|
+| | rows answered | median error | furthest under | furthest over | within 5 % | one estimate |
+|---|---|---|---|---|---|---|
 {table}
 
 Compute buffers are the hard part, for they follow from the order of a graph's steps. Every GPU of every plan:
@@ -44,24 +53,36 @@ showed was then put right.
 llama.cpp's own `llama-fit-params` is the truth here: it loads the model without allocating. It needs the file on the
 machine and a build of llama.cpp; Cortex needs the first megabytes of the file, near or far.
 
-`hf-mem` reads models from a hub only, so it is not in the table: these files are local.
+`hf-mem` {hf_mem} reads models from a hub only: here its own code was run against the same files, served to it by a
+transport that plays the hub. It counts weights and a cache of full attention in every layer, and refuses files whose
+head counts differ by layer or are none.
+
+## What vLLM keeps
+
+The tokens of cache that the real vLLM {vllm} printed for made models, on the processor, given the same bytes of cache:
+served by `python -m tools.served.record`, which installs it, and checked again by `./dev test --slow`.
+
+| model | served with | GiB of cache | tokens printed | tokens computed | error |
+|---|---|---|---|---|---|
+{pools}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a rule did: relative errors, and seconds per answer."""
+    """How a rule did: relative errors, seconds per answer, and of how many rows it had one."""
 
     name: str
     errors: tuple[float, ...]
     seconds: float
+    answered: float = 1.0
 
     def line(self) -> str:
         near = sum(abs(error) <= 0.05 for error in self.errors) / len(self.errors)
         median = statistics.median(abs(error) for error in self.errors)
+        ends = f"{min(self.errors):+.0%} | {max(self.errors):+.0%}"
         return (
-            f"| {self.name} | {median:.1%} | {min(self.errors):+.0%} | {max(self.errors):+.0%} | {near:.0%} "
-            f"| {1000 * self.seconds:.1f} ms |"
+            f"| {self.name} | {self.answered:.0%} | {median:.1%} | {ends} | {near:.0%} | {1000 * self.seconds:.1f} ms |"
         )
 
 
@@ -105,6 +126,48 @@ def score(name: str, rule: Rule, rows: Sequence[Mapping[str, object]], shapes: M
     return Score(name, tuple(errors), (time.process_time() - start) / len(rows))
 
 
+def hf_mem(python: Path, folder: Path, rows: Sequence[Mapping[str, object]]) -> Score:
+    """hf-mem's own answers, in one process: start-up is not counted, its reading of headers is."""
+    asks = [_ask(row) for row in rows]
+    command = [str(python), str(Path(__file__).with_name("ask_hf_mem.py")), str(folder)]
+    start = time.monotonic()
+    done = subprocess.run(command, input=json.dumps(asks), text=True, check=True, stdout=subprocess.PIPE)
+    seconds = time.monotonic() - start
+    answers = list(zip(json.loads(done.stdout), map(measured, rows), strict=True))
+    errors = tuple((said - truth) / truth for said, truth in answers if isinstance(said, int))
+    return Score("hf-mem: weights + cache", errors, seconds / len(rows), len(errors) / len(rows))
+
+
+def _ask(row: Mapping[str, object]) -> dict[str, object]:
+    """A plan's context, slots and cache type in hf-mem's words."""
+    arguments = row["args"]
+    options = options_from(arguments if isinstance(arguments, list) else [])
+    context = options.context // options.streams()
+    return {"file": row["gguf"], "context": context, "slots": options.streams(), "kind": options.key_type.upper()}
+
+
+def version_of(python: Path) -> str:
+    command = [str(python), "-c", "import importlib.metadata as m; print(m.version('hf-mem'))"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def pools(record: Mapping[str, Any]) -> Iterator[str]:
+    """What vLLM printed for each made model beside what is computed."""
+    for name, row in sorted(record["rows"].items()):
+        shape, words, said = hf_shape.shape_of(name, row["config"], ()), row["words"], row["tokens"]
+        found = tokens_told(shape, cpu_options(words), row["space_gib"] * GIB)
+        served = f"{name.partition('@')[0]} | {words.replace('--', '')} | {row['space_gib']}"
+        yield f"| {served} | {said:,} | {found:,} | {found / said - 1:+.2%} |"
+
+
+def cpu_options(words: str) -> ServeOptions:
+    """A command line of ``vllm serve`` as its build for processors reads it."""
+    given = serving.options_from("vllm", words.split())
+    block = given.block if "--block-size" in words else CPU_BLOCK
+    batched = given.batched_tokens if "--max-num-batched-tokens" in words else CPU_BATCHED_TOKENS
+    return replace(given, block=block, batched_tokens=batched)
+
+
 def buffers(name: str, rows: Sequence[Mapping[str, object]], shapes: Mapping[str, Shape]) -> str:
     """One line on the compute buffers of the GPUs of a set of plans."""
     judge = Judge(Path(), shapes)
@@ -116,26 +179,39 @@ def buffers(name: str, rows: Sequence[Mapping[str, object]], shapes: Mapping[str
     return f"| {name} ({len(rows)}) | {len(pairs)} | {exact / len(pairs):.1%} | {near / len(pairs):.1%} | {under} |"
 
 
-def page(sets: Mapping[str, Sequence[Mapping[str, object]]], shapes: Mapping[str, Shape]) -> str:
+def page(
+    sets: Mapping[str, Sequence[Mapping[str, object]]],
+    shapes: Mapping[str, Shape],
+    others: Sequence[Score] = (),
+    version: str = "",
+) -> str:
     """The whole page."""
     rows = [row for each in sets.values() for row in each]
     lines = [score(name, rule, rows, shapes).line() for name, rule in RULES]
-    parts = [buffers(name, each, shapes) for name, each in sets.items()]
-    build = rows[0].get("build", "")
+    record = json.loads(RECORD.read_text())
     return TEXT.format(
-        rows=len(rows), models=len(shapes), build=build, table="\n".join(lines), buffers="\n".join(parts)
+        rows=len(rows),
+        models=len(shapes),
+        build=rows[0].get("build", ""),
+        table="\n".join([*lines, *(each.line() for each in others)]),
+        buffers="\n".join(buffers(name, each, shapes) for name, each in sets.items()),
+        hf_mem=version or "was not at hand; it",
+        vllm=record["vllm"],
+        pools="\n".join(pools(record)),
     )
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) < 2:
-        print("usage: python -m tools.yardsticks MODELS_FOLDER PLANS.jsonl...", file=sys.stderr)
-        return 2
-    folder, *paths = (Path(each) for each in arguments)
-    sets = {path.stem.removeprefix("llamacpp_"): read_rows(path) for path in paths}
-    names = {str(row["gguf"]) for rows in sets.values() for row in rows}
-    shapes = {name: shape_of(read_set(folder / name)) for name in names}
-    print(page(sets, shapes), end="")
+    words = ArgumentParser(description=__doc__)
+    words.add_argument("folder", type=Path, help="the folder of the planned models")
+    words.add_argument("plans", type=Path, nargs="+", help="recorded plans, JSON lines")
+    words.add_argument("--hf-mem", type=Path, help="a Python that has hf-mem")
+    given = words.parse_args(arguments)
+    sets = {path.stem.removeprefix("llamacpp_"): read_rows(path) for path in given.plans}
+    rows = [row for each in sets.values() for row in each]
+    shapes = {name: shape_of(read_set(given.folder / name)) for name in {str(row["gguf"]) for row in rows}}
+    others = [hf_mem(given.hf_mem, given.folder, rows)] if given.hf_mem else []
+    print(page(sets, shapes, others, version_of(given.hf_mem) if given.hf_mem else ""), end="")
     return 0
 
 

@@ -29,13 +29,24 @@ def latest_attempts(replicas: Iterable[Replica]) -> Latest:
     return {attempt.replica_id: attempt for attempt in found}
 
 
-def model(row: Model, latest: Latest | None = None) -> shapes.ModelAnswer:
+def first_failures(replicas: Iterable[Replica]) -> Latest:
+    """What began the present row of failures of each replica that fails, without its logs."""
+    failing = [replica for replica in replicas if replica.failures]
+    if not failing:
+        return {}
+    first = Attempt.objects.filter(replica__in=failing, failure=1).order_by("replica_id", "-number")
+    found = first.distinct("replica_id").defer("first_log", "last_log", "spec")
+    return {attempt.replica_id: attempt for attempt in found}
+
+
+def model(row: Model, latest: Latest | None = None, first: Latest | None = None) -> shapes.ModelAnswer:
     replicas = list(row.replica_set.all())
     attempts = latest_attempts(replicas) if latest is None else latest
+    failures = first_failures(replicas) if first is None else first
     return shapes.ModelAnswer(
         name=row.name,
         spec=describe(row),
-        status=_status(row, replicas, attempts),
+        status=_status(row, replicas, attempts, failures),
         turn=row.turn,
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -43,8 +54,9 @@ def model(row: Model, latest: Latest | None = None) -> shapes.ModelAnswer:
 
 
 def models(rows: list[Model]) -> list[shapes.ModelAnswer]:
-    latest = latest_attempts(replica for row in rows for replica in row.replica_set.all())
-    return [model(row, latest) for row in rows]
+    replicas = [replica for row in rows for replica in row.replica_set.all()]
+    latest, first = latest_attempts(replicas), first_failures(replicas)
+    return [model(row, latest, first) for row in rows]
 
 
 def is_settled(row: Model, how: Status, replicas: list[Replica], latest: Latest) -> bool:
@@ -60,7 +72,7 @@ def _is_confirmed(attempt: Attempt | None, turn: int) -> bool:
     return attempt is not None and attempt.confirmed_turn >= turn
 
 
-def _status(row: Model, replicas: list[Replica], latest: Latest) -> shapes.StatusAnswer:
+def _status(row: Model, replicas: list[Replica], latest: Latest, first: Latest) -> shapes.StatusAnswer:
     how = status(row, replicas)
     return shapes.StatusAnswer(
         phase=how.phase,
@@ -68,11 +80,11 @@ def _status(row: Model, replicas: list[Replica], latest: Latest) -> shapes.Statu
         ready=how.ready,
         wanted=how.wanted,
         settled=is_settled(row, how, replicas, latest),
-        replicas=[_replica(replica, latest.get(replica.id)) for replica in replicas],
+        replicas=[_replica(replica, latest.get(replica.id), first.get(replica.id)) for replica in replicas],
     )
 
 
-def _replica(row: Replica, attempt: Attempt | None) -> shapes.ReplicaAnswer:
+def _replica(row: Replica, attempt: Attempt | None, first: Attempt | None) -> shapes.ReplicaAnswer:
     return shapes.ReplicaAnswer(
         id=row.id,
         slot=row.slot,
@@ -84,12 +96,14 @@ def _replica(row: Replica, attempt: Attempt | None) -> shapes.ReplicaAnswer:
         observed_at=row.observed_at,
         phase=row.phase,
         reason=row.reason,
+        in_the_way=row.in_the_way,
         remedy=attempt.remedy if attempt and row.failures else "",
         address=row.address if row.observed == Observed.READY else "",
         failures=row.failures,
         retry_at=row.retry_at,
         gave_up=row.gave_up,
         attempt=shapes.AttemptAnswer.model_validate(attempt) if attempt else None,
+        first_failure=shapes.AttemptAnswer.model_validate(first) if first else None,
     )
 
 

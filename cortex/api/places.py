@@ -27,7 +27,7 @@ def host(row: Host, now: datetime) -> shapes.HostAnswer:
         version=row.version,
         machine=row.machine,
         labels=row.labels,
-        condition=row.condition,
+        condition=row.trouble,
         gpu_condition=row.gpu_condition,
         pretend=row.pretend,
         cordoned=row.cordoned,

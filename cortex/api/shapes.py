@@ -35,10 +35,14 @@ class AttemptAnswer(Answer):
     fetching_at: datetime | None
     created_at: datetime | None
     started_at: datetime | None
+    weights_loaded_at: datetime | None = Field(description="From the engine's log; null where it does not tell.")
+    cache_sized_at: datetime | None = Field(description="From the engine's log; null where it does not tell.")
     ready_at: datetime | None
+    first_token_at: datetime | None = Field(description="When it first answered somebody through the gateway.")
     ended_at: datetime | None
     exit_code: int | None
     oom_killed: bool
+    failure: int = Field(description="Which failure in a row it was: 1 is the first of a crash loop, 0 none.")
     reason: str
     remedy: str
 
@@ -64,12 +68,14 @@ class ReplicaAnswer(Answer):
     observed_at: datetime | None
     phase: str
     reason: str
+    in_the_way: list[str] = Field(description="Replicas, as model/slot, whose stopping would make room for it.")
     remedy: str = Field(description="What to do about the latest failure; empty when there is none.")
     address: str
     failures: int
     retry_at: datetime | None
     gave_up: bool
     attempt: AttemptAnswer | None = Field(description="The latest.")
+    first_failure: AttemptAnswer | None = Field(description="What began its present row of failures.")
 
 
 class StatusAnswer(Answer):
@@ -198,7 +204,9 @@ class StrayAnswer(Answer):
     container_id: str
     model: str = Field(description="What its label says; that model may be gone.")
     first_seen_at: datetime
-    removed_after: datetime = Field(description="It goes by itself after this, unless too many are found at once.")
+    removed_after: datetime = Field(
+        description="It goes by itself after this, where few are found beside much that is claimed."
+    )
     confirmed: bool = Field(description="Somebody said that it is to go now.")
 
 

@@ -81,6 +81,13 @@ def read_set(path: Path) -> GgufHeader:
 
 def read_parts(name: str, open_part: Callable[[str], RangeSource]) -> GgufHeader:
     """As read_set, for files anywhere: ``open_part`` opens a file beside ``name``. Sizes are sums over the set."""
+    found = _read_set(name, open_part)
+    if not found.weight_bytes:
+        raise damaged(name, "it holds no weights.")
+    return found
+
+
+def _read_set(name: str, open_part: Callable[[str], RangeSource]) -> GgufHeader:
     first = read_source(open_part(part_name(name, 0)))
     if first.split_count <= 1:
         return first

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
         parameters=sum(math.prod(tensor.shape) for tensor in tensors),
         quantization=_quantization(values, tensors),
         types=_types(tensors),
-        assumptions=_assumptions(config),
+        assumptions=(*_assumptions(config), *_holes(layers)),
     )
     why = why_impossible(shape)
     if why:
@@ -142,6 +142,13 @@ def _types(tensors: Iterable[Weight]) -> dict[str, int]:
     for tensor in tensors:
         types[tensor.dtype] = types.get(tensor.dtype, 0) + tensor.bytes
     return types
+
+
+def _holes(layers: Sequence[Layer]) -> Iterator[str]:
+    """Layers that the config has and the files do not: their weights are not guessed."""
+    empty = sum(not layer.weights.total for layer in layers)
+    if 0 < empty < len(layers):
+        yield f"The files hold no weights of {empty} of its {len(layers)} layers: those are not counted."
 
 
 def _assumptions(config: Config) -> tuple[str, ...]:

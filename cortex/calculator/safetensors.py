@@ -33,6 +33,13 @@ class Weight:
 
 def read_model(open_file: OpenFile) -> tuple[Weight, ...]:
     """All tensors of a model, through its index or its single file. Raises UnreadableModel."""
+    weights = _all_weights(open_file)
+    if not sum(weight.bytes for weight in weights):
+        raise damaged("The model", "its files hold no weights.")
+    return weights
+
+
+def _all_weights(open_file: OpenFile) -> tuple[Weight, ...]:
     try:
         index = open_file(INDEX)
     except UnreadableModel:
@@ -43,8 +50,6 @@ def read_model(open_file: OpenFile) -> tuple[Weight, ...]:
             weights |= {weight.name: weight for weight in read_header(open_file(name))}
         except UnreadableModel as error:
             raise UnreadableModel(f"{name} of the model is unusable", error.why, error.remedy) from error
-    if not weights:
-        raise damaged(index.name, "it lists no tensors.")
     return tuple(weights.values())
 
 

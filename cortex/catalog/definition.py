@@ -212,7 +212,7 @@ def as_problem(error: Any, prefix: str) -> Problem:
 
 def confirm(model: Model) -> Definition:
     """A model's row, checked as if it were written now: rows outlive versions, and doors. Raises Refusal."""
-    return parse(describe(model).model_dump(mode="json", warnings=False))
+    return parse(describe(model).model_dump(mode="json", warnings=False) | {"placement": model.placement})
 
 
 def describe(model: Model) -> Definition:
@@ -227,6 +227,13 @@ def describe(model: Model) -> Definition:
         users=model.users,
         gpus=model.gpus,
         replicas=model.replicas,
-        placement=Placement.model_validate(model.placement),
+        placement=_wishes(model.placement),
         desired="running" if model.desired == "running" else "stopped",
     )
+
+
+def _wishes(written: Any) -> Placement:
+    try:
+        return Placement.model_validate(written)
+    except ValidationError:
+        return Placement()

@@ -26,6 +26,10 @@ class Found:
     format: str
 
 
+class Missing(UnreadableModel):
+    """No such file or folder on this machine; it may be on another."""
+
+
 def check(definition: Definition) -> None:
     """Refuse a definition whose files are missing, damaged or of a kind its engine cannot load.
 
@@ -135,7 +139,5 @@ def _indexed(target: Path, name: str) -> set[str]:
 def _unusable(target: Path, folder: Path) -> UnreadableModel:
     name = str(target.relative_to(folder))
     if not target.exists():
-        return UnreadableModel(
-            name, "no such file in the models folder.", f"Put it below {folder}, or correct the path."
-        )
+        return Missing(name, "no such file in the models folder.", f"Put it below {folder}, or correct the path.")
     return UnreadableModel(name, "it is neither a GGUF nor a folder of weights.", "Name a .gguf file or a folder.")

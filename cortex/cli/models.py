@@ -119,8 +119,39 @@ def logs(
         raise typer.Exit(Exit.OK) from None
 
 
+def attempts(
+    ctx: typer.Context,
+    name: Name,
+    replica: Annotated[int | None, typer.Option(help="Of this slot alone.", min=0, max=1000)] = None,
+    output_format: Output = Format.TABLE,
+) -> None:
+    """List starts of a model, the newest first: their times, how they ended and why. JSON holds their logs."""
+    items = ctx.obj.every(model_path(name, "attempts"), None if replica is None else {"replica": replica})
+    columns: output.Columns = {
+        "START": lambda a: f"{a['replica']} #{a['number']}",
+        "BEGAN": lambda a: f"{output.age(a['queued_at'])} ago",
+        "STEPS": timeline,
+        "ENDED": lambda a: f"{output.age(a['ended_at'])} ago" if a["ended_at"] else "",
+        "EXIT": lambda a: f"{a['exit_code']}{' out of memory' if a['oom_killed'] else ''}" if a["ended_at"] else "",
+        "WHY": lambda a: f"{'(first failure) ' if a['failure'] == 1 else ''}{a['reason']}",
+    }
+    output.show_list(items, columns, output_format, name="number")
+
+
+STEPS = {
+    "fetching_at": "fetching", "created_at": "created", "started_at": "loading", "weights_loaded_at": "weights loaded",
+    "cache_sized_at": "cache sized", "ready_at": "ready", "first_token_at": "first answer",
+}  # fmt: skip
+
+
+def timeline(attempt: Any) -> str:
+    """The steps of a start, each with the seconds since it was queued."""
+    steps = [(word, output.between(attempt["queued_at"], attempt[field])) for field, word in STEPS.items()]
+    return ", ".join(f"{word} +{after}" for word, after in steps if after)
+
+
 def add_to(app: typer.Typer) -> None:
-    for command in (ls, ps, show, start, stop, restart, rm, wait, logs):
+    for command in (ls, ps, show, start, stop, restart, rm, wait, logs, attempts):
         app.command()(command)
 
 
@@ -176,10 +207,13 @@ def _show_replica(replica: Any) -> None:
         f"Replica {_slot(replica)}": output.phase(replica["phase"]),
         "Host": replica["host"],
         "Reason": replica["reason"],
+        "In the way": ", ".join(replica["in_the_way"]),
         "Next": replica["remedy"],
         "Address": replica["address"],
         "GPUs": ", ".join(f"{seat['index']} {seat['name']} {output.size(seat['bytes'])}" for seat in replica["gpus"]),
         "Attempt": attempt.get("number"),
+        "Steps": timeline(attempt) if attempt else "",
+        "First failure": (replica["first_failure"] or {}).get("reason"),
         "Failures": replica["failures"],
         "Exit code": attempt.get("exit_code"),
     })  # fmt: skip

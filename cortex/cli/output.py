@@ -124,6 +124,14 @@ def until(moment: str) -> str:
     return f"in {_span(left)}" if left > 0 else ""
 
 
+def between(first: str, then: str | None) -> str:
+    """How long from one moment to another; empty when the other has not come."""
+    if not then:
+        return ""
+    seconds = (datetime.fromisoformat(then) - datetime.fromisoformat(first)).total_seconds()
+    return f"{seconds:.1f}s" if seconds < 10 else _span(round(seconds))
+
+
 def _seconds(since: str) -> int:
     return int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
 

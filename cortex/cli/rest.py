@@ -41,15 +41,15 @@ class Rest:
     def text(self, path: str, query: Query) -> str:
         return self._ask("GET", path, params=query).text
 
-    def every(self, path: str) -> list[dict[str, Any]]:
+    def every(self, path: str, query: Query | None = None) -> list[dict[str, Any]]:
         """All items of a list, page after page."""
         items: list[dict[str, Any]] = []
-        page = self.get(path)
+        page = self.get(path, query)
         while True:
             items += page["items"]
             if not page["next"]:
                 return items
-            page = self.get(path, {"cursor": page["next"]})
+            page = self.get(path, {**(query or {}), "cursor": page["next"]})
 
     def post(self, path: str, body: Any = None) -> Any:
         return self._ask("POST", path, json=body).json()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 from django.conf import settings
 
-from cortex.gateway import keys, openai, routing
+from cortex.gateway import keys, openai, reach, routing
 from cortex.gateway.client import Client, Gone, Message, Receive, Send
 from cortex.gateway.database import afresh
 from cortex.gateway.keys import Key, Keyring
@@ -19,7 +19,7 @@ from cortex.gateway.openai import Fault
 from cortex.gateway.question import read
 from cortex.gateway.relay import Call, Limits, Relay, session
 from cortex.gateway.routing import Router
-from cortex.telemetry import inflight
+from cortex.telemetry import firsts, inflight
 
 logger = logging.getLogger("cortex.gateway")
 
@@ -55,13 +55,16 @@ class Gateway:
         """The session, the first table, and what goes on in the background."""
         await self._router.refresh()
         told = inflight.Writer(self._router.in_flight, self._router.changed, self._router.silence)
+        teller = firsts.Teller(self._router.firsts)
         async with session() as shared:
             self._relay = Relay(shared, self._router, self._limits)
             tasks = [
                 asyncio.create_task(_forever(self._router.refresh, routing.REFRESH_EVERY)),
+                asyncio.create_task(_forever(self._router.reach.knock, reach.KNOCK_EVERY)),
                 asyncio.create_task(_forever(self._keyring.note, keys.NOTED_EVERY)),
                 asyncio.create_task(_forever(self._flush, FLUSH_EVERY)),
                 asyncio.create_task(_forever(told.follow, inflight.WRITTEN_EVERY)),
+                asyncio.create_task(_forever(teller.tell, firsts.TOLD_EVERY)),
             ]
             try:
                 yield
@@ -71,6 +74,7 @@ class Gateway:
                 await self._keyring.note()
                 self._meter.flush()
                 await told.close()
+                await teller.close()
 
     async def _flush(self) -> None:
         self._meter.flush()

@@ -14,13 +14,14 @@ from cortex.gateway import openai
 from cortex.gateway.client import Client, Gone, Headers, Patience
 from cortex.gateway.metering import Usage
 from cortex.gateway.openai import Fault
+from cortex.gateway.reach import is_silence, watched_socket
 from cortex.gateway.routing import Route, Router, Target
 from cortex.gateway.sse import Events, usage_in
 
 logger = logging.getLogger("cortex.gateway")
 
 KEEP_ALIVE = 4.0  # the engines' own servers hang up after 5 s
-CONNECT_SECONDS = 4.0
+CONNECT_SECONDS = 2.0  # enough for one packet to be lost
 TRIES = 3
 ELSEWHERE = {502, 503, 504}
 PASSED_ON = (b"accept", b"traceparent", b"tracestate", b"user-agent")
@@ -70,7 +71,9 @@ class Failed(Exception):
 def session() -> aiohttp.ClientSession:
     """The one session of a process."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=30),
+        connector=aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=30, socket_factory=watched_socket
+        ),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -108,11 +111,15 @@ class Relay:
             try:
                 with self._router.busy(target):
                     await self._ask(target.address, call, patience)
+                if call.usage.first is not None:
+                    self._router.answered(target, time.monotonic() - call.began - call.usage.first)
                 return
             except Failed as failed:
                 cause = failed.__cause__ or failed
                 logger.warning("Replica %s of %s failed: %r", target.address, call.route.name, cause)
                 self._router.avoid(target)
+                if is_silence(cause):
+                    self._router.reach.lose(target.address)
                 if failed.gone:
                     call.route = await self._router.renew(call.route.name, time.monotonic())
                 if not self._may_go_on(call.route, tried, failed):

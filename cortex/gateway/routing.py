@@ -19,6 +19,8 @@ from cortex.fleet.models import Replica
 from cortex.fleet.states import Phase
 from cortex.fleet.status import status
 from cortex.gateway.openai import Fault
+from cortex.gateway.reach import Reach
+from cortex.telemetry.firsts import Answered
 
 logger = logging.getLogger("cortex.gateway")
 
@@ -81,7 +83,8 @@ def _route(model: Model, targets: list[Target], replicas: list[Replica]) -> Rout
 class Router:
     """The table, and how busy each replica is with requests of this process.
 
-    `in_flight` counts them by replica, and holds no zeros; `changed` is set whenever it changes.
+    `in_flight` counts them by replica, and holds no zeros; `changed` is set whenever it changes. `firsts` tells
+    of each replica in the table when it first answered here, in Unix time.
     """
 
     def __init__(self, load: Callable[[], Table], threads: Executor) -> None:
@@ -91,6 +94,8 @@ class Router:
         self.changed = asyncio.Event()
         self._silent_since: dict[UUID, float] = {}
         self._avoided: dict[Target, float] = {}
+        self.firsts: dict[Answered, float] = {}
+        self.reach = Reach(self._addresses)
         self._reading = asyncio.Lock()
         self.loaded_at: float | None = None
         self.trouble = ""
@@ -109,6 +114,9 @@ class Router:
             logger.warning("The database answers again; routes are fresh.")
         self.trouble, self.loaded_at = "", began
         now = time.monotonic()
+        present = {target for route in self._table.values() for target in route.replicas}
+        for gone in self.firsts.keys() - present:
+            del self.firsts[gone]
         self._avoided = {target: until for target, until in self._avoided.items() if until > now}
 
     def age(self) -> str:
@@ -142,17 +150,33 @@ class Router:
         return self.find(name)
 
     def choose(self, route: Route, without: Collection[Target] = ()) -> Target | None:
-        """The least busy of its replicas, those that failed a moment ago last; None when all are in `without`."""
+        """The least busy of its replicas, those that failed a moment ago or whose host is silent last.
+
+        None when all are in `without`.
+        """
         left = [target for target in route.replicas if target not in without]
         if len(left) < 2:
             return left[0] if left else None
         now = time.monotonic()
         random.shuffle(left)  # many processes count for themselves: ties must not all go to the first
-        return min(left, key=lambda target: (self._avoided.get(target, 0) > now, self.in_flight[target.replica]))
+
+        def order(target: Target) -> tuple[bool, bool, int]:
+            avoided = self._avoided.get(target, 0) > now
+            return self.reach.is_silent(target.address), avoided, self.in_flight[target.replica]
+
+        return min(left, key=order)
 
     def avoid(self, target: Target) -> None:
         """It failed. A replica that fails at once is never busy, and would otherwise draw every request."""
         self._avoided[target] = time.monotonic() + AVOIDED_FOR
+
+    def answered(self, target: Target, seconds_ago: float) -> None:
+        """It gave the first byte of an answer so long ago."""
+        if target not in self.firsts:
+            self.firsts[target] = time.time() - seconds_ago
+
+    def _addresses(self) -> Iterator[str]:
+        return (target.address for route in self._table.values() for target in route.replicas)
 
     @contextmanager
     def busy(self, target: Target) -> Iterator[None]:

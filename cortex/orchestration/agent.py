@@ -18,7 +18,9 @@ from cortex.fleet.states import Observed
 from cortex.orchestration import hosts
 from cortex.orchestration.fetch import fetch
 from cortex.orchestration.hanging import Doubts
+from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.measure import measure
+from cortex.orchestration.milestones import note_first_answers
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import unsettled
 from cortex.orchestration.shipping import Shipper
@@ -49,6 +51,7 @@ class Agent:
     def __init__(self, here: Here) -> None:
         self._here = here
         self._stop = threading.Event()
+        self._refused = ""
         self._started = threading.Event()
         self._started.set()
         self._shipper = Shipper(here.runtime)
@@ -57,7 +60,7 @@ class Agent:
         self._fetching: dict[UUID, threading.Thread] = {}
 
     def run(self) -> None:
-        """Until stop()."""
+        """Until stop(). Raises NameTaken when the host's name stands for another machine."""
         rounds: list[tuple[Round, float]] = [
             (self._register, SAMPLE_EVERY),
             (self._watch, 1.0),
@@ -79,6 +82,8 @@ class Agent:
         self._looks.close()
         for thread in threads:
             thread.join(timeout=2)
+        if self._refused:
+            raise NameTaken(self._refused)
 
     def stop(self) -> None:
         self._stop.set()
@@ -89,6 +94,9 @@ class Agent:
             next = None
             try:
                 next = work()
+            except NameTaken as refusal:
+                self._refused = str(refusal)
+                self.stop()
             except (DatabaseError, RuntimeFault, OSError) as error:
                 log.warning("%s: %s: %s", work.__name__, type(error).__name__, error)
             except Exception:
@@ -102,11 +110,13 @@ class Agent:
     def _sample(self) -> float | None:
         seen = self._here.cards()
         hosts.sample(self._here, seen)
-        bare = not seen.cards and not self._here.host.gpus.exists()
-        return WITHOUT_CARDS if bare else None  # a host without cards rarely gets one
+        if seen.cards or self._here.host.gpus.exists():
+            return None
+        return WITHOUT_CARDS  # a host without cards rarely gets one
 
     def _measure(self) -> None:
         measure(self._here)
+        note_first_answers(self._here)
 
     def _doubt(self) -> None:
         self._doubts.look()

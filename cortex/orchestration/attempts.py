@@ -13,6 +13,7 @@ from engines.contract import Diagnosis
 FIRST_LINES = 30
 LAST_LINES = 100
 KILLED = 137
+ENDS = ["ended_at", "reason", "remedy", "exit_code", "oom_killed", "failure", "first_log", "last_log"]
 OVERTAKEN = "Overtaken by a newer order."
 
 
@@ -60,10 +61,11 @@ def end(
             return
         attempt.ended_at = clock.now()
         attempt.reason, attempt.remedy = reason, remedy
-        attempt.save(update_fields=["ended_at", "reason", "remedy", "exit_code", "oom_killed", "first_log", "last_log"])
         replica.seats.update(launching=False)
         if failed:
             fresh.count_failure(served=attempt.ready_at is not None, permanent=permanent)
+            attempt.failure = fresh.failures
+        attempt.save(update_fields=ENDS)
     replica.failures, replica.retry_at, replica.gave_up = fresh.failures, fresh.retry_at, fresh.gave_up
 
 

@@ -15,7 +15,8 @@ from cortex.orchestration import needs, seats, settle
 def of(definition: Definition, instead_of: Model | None = None, read: Read = read_shape) -> Forecast:
     """On the host where placement would put it now; what `instead_of` holds counts as free. Raises Refusal."""
     rows = list(Host.objects.prefetch_related("gpus"))
-    hosts = seats.hosts(rows, settle.faults(rows), instead_of)
+    lacks = settle.lacks(definition.source.repository, definition.source.path)
+    hosts = seats.hosts(rows, settle.faults(rows) | lacks, instead_of)
     chosen, refusal = _host(definition, hosts, read)
     found = on(definition, replace(chosen, fault=""), read)
     if refusal is None:

@@ -22,15 +22,16 @@ def asked(model: Model, host: Host | None, size: int) -> Asked:
 
     Only what is on this machine is read, so that it may be called inside a transaction.
     """
-    gpus = usable(describe(model))
+    definition = describe(model)
+    gpus = usable(definition)
     gpus = gpus.filter(host=host) if host else gpus
     counts = gpus.values("host").annotate(count=Count("uuid")).values_list("count", flat=True)
     try:
-        definition = confirm(model)
+        confirm(model)
         names = set(gpus.values_list("name", flat=True))
         return estimates.ask(definition, max(counts, default=0), past(definition, names), estimates.read_near)
     except (estimates.Unknown, Refusal) as why:
-        return estimates.ask_blindly(describe(model), size, str(why))
+        return estimates.ask_blindly(definition, size, str(why))
 
 
 def usable(definition: Definition) -> QuerySet[Gpu]:

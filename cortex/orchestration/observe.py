@@ -6,6 +6,7 @@ from datetime import timedelta
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Observed
+from cortex.orchestration import identity
 from cortex.orchestration.work import is_of
 from cortex.runtime.contract import Container, Health, Label, Runtime, RuntimeFault, State
 from engines.contract import Probe
@@ -37,9 +38,18 @@ def look(runtime: Runtime, replica: Replica, attempt: Attempt | None) -> Seen:
     """Inspect and probe. A host that does not tell is UNKNOWN, which nobody acts upon."""
     try:
         container = runtime.inspect(replica.container_name) or _renamed(runtime, replica)
+        if container is None:
+            _check_engine(runtime, replica)
     except RuntimeFault as fault:
         return unknown(replica, fault)
     return judge(replica, attempt, container, ask(runtime, container, attempt))
+
+
+def _check_engine(runtime: Runtime, replica: Replica) -> None:
+    """That nothing is there counts on the engine that it was started on alone. Raises RuntimeFault on any other."""
+    if replica.host and not identity.is_same_engine(replica.host, facts := runtime.facts()):
+        what = f"{identity.machine(facts)} is not the machine that host {replica.host} stands for."
+        raise RuntimeFault(what, "Nothing is concluded from what is missing there. See the Hosts page.")
 
 
 def _renamed(runtime: Runtime, replica: Replica) -> Container | None:
@@ -51,11 +61,17 @@ def unknown(replica: Replica, fault: RuntimeFault) -> Seen:
     return Seen(Observed.UNKNOWN, f"Host {replica.host} does not answer: {fault.what} Nothing is touched meanwhile.")
 
 
-def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) -> Health | None:
-    """Probe a running container whose attempt we know."""
+def question(container: Container | None, attempt: Attempt | None) -> Probe | None:
+    """What to ask a running container whose attempt we know."""
     if container is None or container.state is not State.RUNNING or attempt is None or not attempt.spec:
         return None
-    return runtime.probe(container, Probe.model_validate(attempt.spec["probe"]))
+    return Probe.model_validate(attempt.spec["probe"])
+
+
+def ask(runtime: Runtime, container: Container | None, attempt: Attempt | None) -> Health | None:
+    """Its answer; None where there is nobody to ask."""
+    probe = question(container, attempt)
+    return runtime.probe(container, probe) if container and probe else None
 
 
 def judge(replica: Replica, attempt: Attempt | None, container: Container | None, health: Health | None) -> Seen:

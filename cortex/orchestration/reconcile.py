@@ -12,7 +12,7 @@ from cortex.catalog.definition import Refusal
 from cortex.fleet import clock
 from cortex.fleet.models import FORGIVEN_AFTER, Attempt, Overtaken, Replica
 from cortex.fleet.states import Facts, Observed, Step, next_step
-from cortex.orchestration import attempts, needs, plan, seats
+from cortex.orchestration import attempts, identity, needs, plan, seats
 from cortex.orchestration.deadlines import is_overdue
 from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
@@ -20,7 +20,7 @@ from cortex.orchestration.observe import Seen, is_new_miss, look
 from cortex.orchestration.replacing import recall, replace, retire, successor
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, surplus
-from cortex.orchestration.starting import start
+from cortex.orchestration.starting import absolve_host, start
 from cortex.orchestration.stopping import clear, drain, kill, remove, stop, stop_on
 from cortex.orchestration.work import Work
 from cortex.runtime.contract import Health, NotFound, RuntimeFault, Unreachable
@@ -69,6 +69,7 @@ def _is_behind(replica_id: UUID, here: Here) -> bool:
 
 def _take_steps(replica_id: UUID, here: Here) -> None:
     ours = Replica.objects.select_related("model", "host").filter(id=replica_id, host=here.host)
+    ours = ours.filter(host__machine__in=identity.known(here))
     for _ in range(STEPS_AT_ONCE):
         replica = ours.first()
         if replica is None or not Pass(Work(replica, here.runtime, attempts.current(replica))).take():
@@ -135,6 +136,8 @@ class Pass:
     def _note(self, seen: Seen) -> None:
         """Keep what a look tells besides the word."""
         attempt = self.work.attempt
+        if seen.container:
+            absolve_host(self.work, seen.container)
         if seen.health is not None and attempt and attempt.ready_at:
             missed = seen.health is not Health.READY
             if not missed or is_new_miss(self.replica):

@@ -47,12 +47,16 @@ def _is_under_way(replica: Replica) -> bool:
 
 
 def _make_room(replica: Replica) -> bool:
-    """Make the row of its successor where it fits beside it; False when it fits nowhere."""
+    """Make the row of its successor where it fits beside it; False when it fits only once this one has stopped.
+
+    One that fits neither way waits for room with its reason, and this one serves on meanwhile.
+    """
     new = Replica(model=replica.model, slot=replica.slot, replaces=replica)
     new.host, _ = settle.choose_host(new)
-    if new.host:
-        new.save()
-    return new.host is not None
+    if new.host is None and settle.choose_host(new, replica.model)[0]:
+        return False
+    new.save()
+    return True
 
 
 def retire(work: Work, seen: Seen) -> bool:

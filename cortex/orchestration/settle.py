@@ -1,5 +1,6 @@
 """Rows first: the replicas a model is to have, each on a host, and none that it is not to have."""
 
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
@@ -8,13 +9,15 @@ from django.db.models import Count, F, Q, QuerySet
 
 from cortex import placement
 from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog import files
 from cortex.catalog.definition import Refusal
 from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
-from cortex.fleet.models import SILENT_AFTER, Host, Replica
+from cortex.fleet.models import SILENT_AFTER, Host, Lack, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import needs, plan, seats
 from cortex.orchestration.effects import effect
+from cortex.orchestration.hosts import silent_together
 from cortex.telemetry import logs
 
 
@@ -33,8 +36,9 @@ def _is_homeless(now: datetime) -> Q:
 
 
 def _is_stranded(now: datetime) -> Q:
-    """On a host that can start nothing, with nothing of it there."""
+    """On a host that can start nothing, with nothing of it there; where most are silent at once nothing is moved."""
     silent = Q(host__seen_at=None) | Q(host__seen_at__lt=now - SILENT_AFTER)
+    silent &= ~Q(host__in=silent_together())
     unusable = silent | Q(host__cordoned=True) | ~Q(host__condition="")
     return Q(observed=Observed.ABSENT, seats=None, memory=0) & unusable
 
@@ -94,19 +98,23 @@ def _may_move(replica: Replica) -> bool:
 
 
 def _place(replica: Replica) -> None:
+    """Where its files are missing its need is a guess: after a first try, a host that has them places it."""
+    if replica.retry_at and _lacks_files(replica):
+        return
     replica.host, why = choose_host(replica)
     replica.save(update_fields=["host"])
-    if replica.host is None:
-        replica.observe(Observed.ABSENT, f"Waits for room. {why}")
+    if why:
+        replica.observe(Observed.ABSENT, f"Waits for room. {why}", in_the_way=why.in_the_way)
 
 
-def choose_host(replica: Replica) -> tuple[Host | None, str]:
-    """Where there is room for it now, or why there is none."""
+def choose_host(replica: Replica, apart_from: Model | None = None) -> tuple[Host | None, placement.NoRoom | None]:
+    """Where there is room for it now, or why there is none; what the model `apart_from` holds counts as free."""
     hosts = list(Host.objects.all())
-    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, faults(hosts)))
+    why_not = faults(hosts) | lacks(replica.model.repository, replica.model.path)
+    answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, why_not, apart_from))
     if isinstance(answer, placement.NoRoom):
-        return None, str(answer)
-    return next(host for host in hosts if host.name == answer.host), ""
+        return None, answer
+    return next(host for host in hosts if host.name == answer.host), None
 
 
 def _size(replica: Replica) -> int:
@@ -116,6 +124,29 @@ def _size(replica: Replica) -> int:
     except (UnreadableModel, Refusal):
         return 0
     return found.size if found else 0
+
+
+def _lacks_files(replica: Replica) -> bool:
+    try:
+        plan.locate(replica)
+    except files.Missing:
+        return True
+    except (UnreadableModel, Refusal):
+        pass
+    return False
+
+
+def lacks(repository: str, path: str) -> dict[int, str]:
+    """Which hosts said that they do not have these files, by their ids; a repository is fetched."""
+    return {} if repository else dict(Lack.objects.filter(path=path).values_list("host_id", "reason"))
+
+
+def find_again(host: Host) -> None:
+    """Take back what this host said it lacks, where the files are there by now."""
+    for lack in Lack.objects.filter(host=host):
+        with suppress(files.Missing):
+            files.point(lack.path)
+            lack.delete()
 
 
 def faults(hosts: list[Host]) -> dict[int, str]:

@@ -5,12 +5,15 @@ import queue
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 import redis
+from django.db import close_old_connections
 
+from cortex.orchestration.milestones import Line, Milestones, listen
 from cortex.orchestration.work import replica_of
-from cortex.runtime.contract import Container, Label, Runtime, RuntimeFault
+from cortex.runtime.contract import Container, Label, LogLine, Runtime, RuntimeFault
 from cortex.telemetry import logs
 
 log = logging.getLogger(__name__)
@@ -18,8 +21,7 @@ log = logging.getLogger(__name__)
 BATCH = 500
 WAITING = 10_000
 PAUSE = 1.0
-
-Line = tuple[UUID, int, int, str]
+A_SECOND = 2000
 
 
 class Shipper:
@@ -29,6 +31,7 @@ class Shipper:
         self._runtime = runtime
         self._lines: queue.Queue[Line] = queue.Queue(WAITING)
         self._followers: dict[str, threading.Thread] = {}
+        self._milestones = Milestones()
 
     def follow(self, containers: list[Container]) -> None:
         """Begin to follow those that nobody follows yet; forget those that are gone."""
@@ -46,13 +49,19 @@ class Shipper:
         """Carry lines to Redis until told to stop; what Redis cannot take now is tried again, in order."""
         batch: list[Line] = []
         while not stop.is_set():
-            batch = batch or self._next_batch()
+            batch = batch or self._heard(self._next_batch())
             try:
                 _send(batch)
                 batch = []
             except redis.RedisError as error:
                 log.warning("logs wait for the broker: %s", error)
                 stop.wait(PAUSE)
+
+    def _heard(self, batch: list[Line]) -> list[Line]:
+        if batch:
+            listen(self._milestones, batch)
+            close_old_connections()
+        return batch
 
     def _next_batch(self) -> list[Line]:
         batch: list[Line] = []
@@ -72,12 +81,24 @@ class Shipper:
         try:
             since = logs.last_stamp(replica, attempt)
             with self._runtime.logs(container.id, since=since, follow=True) as lines:
-                for line in lines:
+                for line in paced(lines):
                     self._lines.put((replica, attempt, line.stamp, line.text))
         except (RuntimeFault, redis.RedisError) as error:
             log.warning("the log of %s is interrupted: %s", container.name, error)
             time.sleep(PAUSE)
             self._followers.pop(container.id, None)
+
+
+def paced(lines: Iterable[LogLine]) -> Iterator[LogLine]:
+    """Not more than A_SECOND of them: who prints without end is read more slowly, and holds nobody else up."""
+    taken, until = 0, 0.0
+    for line in lines:
+        if time.monotonic() > until:
+            taken, until = 0, time.monotonic() + 1
+        elif taken >= A_SECOND:
+            time.sleep(max(0.0, until - time.monotonic()))
+        taken += 1
+        yield line
 
 
 def _send(batch: list[Line]) -> None:

@@ -5,14 +5,24 @@ from datetime import timedelta
 from pydantic import ValidationError
 
 from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog import files
 from cortex.catalog.definition import Refusal
-from cortex.fleet.models import Attempt, Host, Install, Overtaken, Replica
+from cortex.fleet.models import Attempt, Host, Install, Lack, Overtaken, Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.orchestration.observe import Seen
 from cortex.orchestration.work import Work, is_of
-from cortex.runtime.contract import Container, Label, NameTaken, NoGpuRuntime, NotFound, RuntimeFault, Unreachable
+from cortex.runtime.contract import (
+    Container,
+    Label,
+    NameTaken,
+    NoGpuRuntime,
+    NotFound,
+    RuntimeFault,
+    State,
+    Unreachable,
+)
 from engines.contract import ContainerSpec
 
 RETRY_HOST = timedelta(seconds=30)
@@ -32,7 +42,7 @@ def start(work: Work, seen: Seen) -> bool:
     except NoGpuRuntime as fault:
         return _blame_host(work, fault)
     except UnreadableModel as error:
-        return _fail(work, f"{error.what}: {error.why}", error.remedy, permanent=True)
+        return _cannot_read(work, error)
     except (Refusal, ValidationError) as error:
         return _fail(work, str(error), "Correct the definition.", permanent=True)
     except (Unreachable, NotFound):
@@ -85,9 +95,14 @@ def _run(work: Work, attempt: Attempt, container_id: str) -> bool:
     attempt.stamp("started_at")
     with effect("observe loading"):
         work.replica.observe(Observed.LOADING, "Its process starts.")
-    if work.replica.host and work.replica.host.toolkit_condition and work.replica.seats.exists():
-        Host.objects.filter(id=work.replica.host.id).update(toolkit_condition="", gpu_condition="")
     return True
+
+
+def absolve_host(work: Work, container: Container) -> None:
+    """A container runs with GPUs: so the host can give them."""
+    host = work.replica.host
+    if container.gpus and container.state is State.RUNNING and host and host.toolkit_condition:
+        Host.objects.filter(id=host.id).update(toolkit_condition="", gpu_condition="")
 
 
 def _note(attempt: Attempt, wanted: plan.Wanted, estimated: dict[str, object]) -> None:
@@ -180,7 +195,31 @@ def _blame_host(work: Work, fault: NoGpuRuntime) -> bool:
 def _give_room_up(work: Work, why: seats.NoSeat) -> bool:
     """Somebody took the room meanwhile: wait, free to be placed elsewhere."""
     work.end(f"There was no room. {why}", failed=False)
-    work.wait(f"Waits for room. {why}", RETRY_ROOM)
+    work.wait(f"Waits for room. {why}", RETRY_ROOM, why.why.in_the_way)
+    return _leave_host(work)
+
+
+def _cannot_read(work: Work, error: UnreadableModel) -> bool:
+    if isinstance(error, files.Missing):
+        return _go_elsewhere(work, error)
+    return _fail(work, f"{error.what}: {error.why}", error.remedy, permanent=True)
+
+
+def _go_elsewhere(work: Work, missing: files.Missing) -> bool:
+    """The host says that it lacks the files, and is not chosen for them again until it takes that back."""
+    host = work.replica.host
+    reason = f"On host {host}, {missing.what}: {missing.why} {missing.remedy}"
+    if host:
+        with effect("note lack"):
+            Lack.objects.update_or_create(host=host, path=work.replica.model.path, defaults={"reason": reason})
+    work.end(reason, failed=False)
+    work.wait(reason, timedelta(0))
+    with effect("free seats"):
+        seats.free(work.replica)
+    return _leave_host(work)
+
+
+def _leave_host(work: Work) -> bool:
     with effect("leave host"):
         Replica.objects.filter(id=work.replica.id, turn=work.replica.turn, seats=None, memory=0).update(host=None)
     return False

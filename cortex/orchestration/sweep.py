@@ -13,16 +13,16 @@ from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts, strays
-from cortex.orchestration.observe import ask, judge, unknown
+from cortex.orchestration.observe import judge, question, unknown
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.settle import settle, unsettled
+from cortex.orchestration.settle import find_again, settle, unsettled
 from cortex.orchestration.work import replica_of
 from cortex.runtime.contract import Container, Health, RuntimeFault
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
+AT_ONCE = 8
 UNREAD = ("first_log", "last_log", "estimated")
 Each = Callable[[Iterable[UUID], Here], None]
 Found = tuple[Replica, Container | None, Attempt | None]
@@ -43,7 +43,7 @@ def at_once(ids: Iterable[UUID], here: Here) -> None:
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(AT_ONCE // 2, "reconcile") as pool:
+    with ThreadPoolExecutor(AT_ONCE, "reconcile") as pool:
         list(pool.map(one, ids))
 
 
@@ -67,8 +67,9 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
     """Rows that do not match their models, then every replica of this host. Idempotent, and cheap when settled."""
     hosts.register(here)
     hosts.mark_silent()
+    find_again(here.host)
     settle_all(unsettled())
-    replicas = list(Replica.objects.filter(host=here.host).select_related("model", "host"))
+    replicas = list(here.host.replicas.select_related("model"))
     try:
         containers = here.runtime.find()
     except RuntimeFault as fault:
@@ -85,12 +86,7 @@ def _unsettled(here: Here, replicas: list[Replica], containers: list[Container])
     attempts = {attempt.replica_id: attempt for attempt in running}
     by_replica = {replica_of(container): container for container in containers}
     found = [(replica, by_replica.get(replica.id), attempts.get(replica.id)) for replica in replicas]
-
-    def probe(item: Found) -> Health | None:
-        return ask(here.runtime, item[1], item[2])
-
-    with ThreadPoolExecutor(AT_ONCE, "probe") as pool:
-        healths = list(pool.map(probe, found))
+    healths = _ask(here, found)
     now = clock.now()
     replaced = Replica.objects.filter(replaces__host=here.host, called_off=False)
     busy = set(replaced.values_list("replaces_id", flat=True))
@@ -102,6 +98,16 @@ def _unsettled(here: Here, replicas: list[Replica], containers: list[Container])
         or not _is_settled(item, health, now)
         or (item[0].observed == Observed.ABSENT and (item[0].memory or item[0].id in seated))
     ]
+
+
+def _ask(here: Here, found: list[Found]) -> list[Health | None]:
+    """How each is; None where there is nobody to ask."""
+    questions = [question(container, attempt) for _, container, attempt in found]
+    asked = [
+        (container, probe) for (_, container, _), probe in zip(found, questions, strict=True) if container and probe
+    ]
+    answers = iter(here.runtime.probe_all(asked))
+    return [next(answers) if probe else None for probe in questions]
 
 
 def _is_settled(item: Found, health: Health | None, now: datetime) -> bool:

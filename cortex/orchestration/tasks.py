@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 from cortex.celery import app
 from cortex.fleet.models import Host, Replica
 from cortex.orchestration.hosts import mark_silent
+from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import here
 from cortex.orchestration.settle import settle
@@ -40,10 +41,14 @@ def tick() -> None:
         sweep_host.apply_async(queue=host.queue, expires=settings.SWEEP_EVERY)
 
 
-@app.task
-def sweep_host() -> None:
-    """Look at everything of this worker's host."""
-    sweep(here(), at_once)
+@app.task(bind=True)
+def sweep_host(self: "Task[Any, Any]") -> None:
+    """Look at everything of this worker's host. A worker whose host is another machine ends: the queue is not its."""
+    try:
+        sweep(here(), at_once)
+    except NameTaken as refusal:
+        log.critical("%s This worker ends.", refusal)
+        app.control.shutdown(destination=[str(self.request.hostname)])
 
 
 def poke(model_id: int) -> None:

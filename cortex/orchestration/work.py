@@ -1,5 +1,6 @@
 """One look's worth of work on one replica: what starting and stopping share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -32,11 +33,11 @@ class Work:
                 attempts.end(self.attempt, self.replica, reason, remedy=remedy, failed=failed, permanent=permanent)
             self.attempt = None
 
-    def wait(self, reason: str, delay: timedelta) -> bool:
+    def wait(self, reason: str, delay: timedelta, in_the_way: Sequence[str] = ()) -> bool:
         """Stay absent for a while, for this reason."""
         self.replica.wait(delay)
         with effect("observe absent"):
-            self.replica.observe(Observed.ABSENT, reason)
+            self.replica.observe(Observed.ABSENT, reason, in_the_way=in_the_way)
         return False
 
     def claims(self, container: Container) -> bool:

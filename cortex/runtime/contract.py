@@ -1,7 +1,7 @@
 """What runs containers on one host, and the words it answers in. Implemented by docker.py and fake.py."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -69,9 +69,10 @@ class Container:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a host is: ``memory`` in bytes, ``version`` of the container engine."""
+    """What a host is: ``memory`` in bytes, ``version`` of the container engine, ``identity`` its own id."""
 
     name: str
+    identity: str
     cores: int
     memory: int
     version: str
@@ -288,3 +289,7 @@ class Runtime(ABC):
     @abstractmethod
     def probe(self, container: Container, probe: Probe) -> Health:
         """Ask a container's server from outside; never raises for what the server does. Bounded read, no redirects."""
+
+    def probe_all(self, asked: Sequence[tuple[Container, Probe]]) -> list[Health]:
+        """The same of many, in their order; a runtime that can asks them side by side."""
+        return [self.probe(container, probe) for container, probe in asked]

@@ -5,7 +5,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from cortex.runtime.contract import (
     Stream,
     Unreachable,
 )
-from cortex.runtime.probe import ask
+from cortex.runtime.probe import ask, ask_all
 from cortex.runtime.streams import EventStream, HttpWire, LogStream, Silence
 from engines.contract import ContainerSpec, Probe
 
@@ -80,7 +80,13 @@ class DockerRuntime(Runtime):
     def facts(self) -> HostFacts:
         with self._asking() as client:
             told = client.info()
-        return HostFacts(name=told["Name"], cores=told["NCPU"], memory=told["MemTotal"], version=told["ServerVersion"])
+        return HostFacts(
+            name=told["Name"],
+            identity=told["ID"],
+            cores=told["NCPU"],
+            memory=told["MemTotal"],
+            version=told["ServerVersion"],
+        )
 
     def find(self) -> list[Container]:
         with self._asking() as client:
@@ -187,6 +193,9 @@ class DockerRuntime(Runtime):
 
     def probe(self, container: Container, probe: Probe) -> Health:
         return ask(container.address, probe)
+
+    def probe_all(self, asked: Sequence[tuple[Container, Probe]]) -> list[Health]:
+        return ask_all([(container.address, probe) for container, probe in asked])
 
     @property
     def _own_label(self) -> str:

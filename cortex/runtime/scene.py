@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,7 +37,7 @@ class Script(BaseModel):
 
     ``load`` passes before the probe is answered, ``exit_after`` before the process ends by itself (None:
     never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on,
-    ``mute_after`` all tokens while its health is still answered.
+    ``mute_after`` its pulse while its health is still answered.
     ``gpu_memory`` is taken on each of its GPUs while it runs. Each second it reads ``reads`` bytes from disk and
     takes ``grows`` bytes of memory, until it has ``load``ed or ``stalls_after``.
     """
@@ -94,6 +95,7 @@ class ImaginaryContainer(BaseModel):
     exit_code: int | None = None
     oom: bool = False
     error: str = ""
+    altered: str = ""
     log: list[tuple[int, str]] = []
 
     def end(self, code: int, at: datetime, *, oom: bool = False) -> None:
@@ -120,6 +122,7 @@ class Scene(BaseModel):
     """Everything that is on the imaginary host at one moment."""
 
     name: str = "pretend"
+    identity: str = Field(default_factory=lambda: uuid4().hex)
     cores: int = 32
     memory: int = 256 * 2**30
     images: set[str] = set()

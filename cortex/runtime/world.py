@@ -144,7 +144,7 @@ class World:
         return [call for call in self.calls() if call.verb in CHANGING]
 
     def facts(self, scene: Scene) -> HostFacts:
-        return HostFacts(name=scene.name, cores=scene.cores, memory=scene.memory, version="pretend")
+        return HostFacts(scene.name, scene.identity, cores=scene.cores, memory=scene.memory, version="pretend")
 
     def events(self, after: int, install: str) -> list[tuple[int, Event]]:
         """Events numbered above ``after``."""

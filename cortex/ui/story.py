@@ -27,12 +27,14 @@ class Step:
 
 
 def steps(attempt: Attempt) -> list[Step]:
-    """Queued, fetched, created, loaded, ready: with times; those that were skipped are left out."""
+    """Queued, fetched, created, loaded, ready: with times; what was skipped or is not told is left out."""
+    told = ("Weights loaded", attempt.weights_loaded_at), ("Cache sized", attempt.cache_sized_at)
     marks: list[tuple[str, datetime | None]] = [
         ("Queued", attempt.queued_at),
         ("Fetching", attempt.fetching_at),
         ("Container created", attempt.created_at),
         ("Loading", attempt.started_at),
+        *(mark for mark in told if mark[1]),
         ("Ready", attempt.ready_at),
     ]
     if attempt.ended_at:
@@ -64,9 +66,21 @@ def note(attempt: Attempt, title: str) -> str:
             return f"{_gib(attempt.bytes_done)} of {_gib(attempt.bytes_total)}"
         case "Loading" if attempt.bytes_to_load:
             return f"{_gib(attempt.bytes_to_load)} of weights"
+        case "Ready" if attempt.ready_at and attempt.first_token_at:
+            return f"first answer {spanned(attempt.first_token_at - attempt.ready_at)} later"
         case "Ended":
             return attempt.reason
     return ""
+
+
+def spanned(span: timedelta) -> str:
+    """A span for eyes."""
+    seconds = max(0.0, span.total_seconds())
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s" if minutes else f"{seconds}s"
 
 
 def _gib(size: int) -> str:
@@ -78,6 +92,15 @@ def present(row: Row) -> Attempt | None:
     if row.attempt:
         return row.attempt
     return Attempt.objects.filter(replica__model=row.model).order_by("-queued_at").first()
+
+
+def first_failures(row: Row) -> list[Attempt]:
+    """What began the present row of failures of each replica that fails: the logs that tell most."""
+    failing = [replica.id for replica in row.replicas if replica.failures]
+    first = (
+        Attempt.objects.filter(replica__in=failing, failure=1).order_by("replica_id", "-number").distinct("replica_id")
+    )
+    return list(first.select_related("replica")) if failing else []
 
 
 def command(attempt: Attempt | None) -> list[str]:

@@ -9,8 +9,9 @@ from rest_framework.test import APIClient
 
 from cortex.access.models import ApiKey, Person
 from cortex.catalog.models import Model
-from cortex.fleet.models import Seat
+from cortex.fleet.models import Replica, Seat
 from engines import all_engines
+from tests import scene
 from tests.api import rows
 
 
@@ -109,3 +110,15 @@ def test_health_without_a_database_is_unready_and_alive(monkeypatch: pytest.Monk
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
     assert "secret-host" not in answer.content.decode()
     assert APIClient().get("/api/v1/health/live").json() == {"live": True}
+
+
+def test_a_replica_tells_who_is_in_its_way_and_what_began_its_failures(as_charlie: APIClient) -> None:
+    scene.whole_fleet()
+    Replica.objects.filter(model__name="llama-3.3-70b").update(in_the_way=["bge-m3/0"])
+    [told] = as_charlie.get("/api/v1/models/llama-3.3-70b").json()["status"]["replicas"]
+    assert told["in_the_way"] == ["bge-m3/0"]
+    assert (told["attempt"]["number"], told["first_failure"]["number"]) == (3, 1)
+    serving = as_charlie.get("/api/v1/models/qwen3-30b-a3b").json()["status"]["replicas"][0]
+    assert serving["first_failure"] is None
+    assert serving["attempt"]["weights_loaded_at"] < serving["attempt"]["cache_sized_at"]
+    assert serving["attempt"]["first_token_at"] > serving["attempt"]["ready_at"]

@@ -1,11 +1,14 @@
 import json
+import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from cortex.calculator.hf_shape import read_folder, read_repository
+from cortex.calculator.hf_shape import read_folder, read_repository, shape_of
+from cortex.calculator.memory import estimate
 from cortex.calculator.ranges import RemoteFile, absent
 from cortex.calculator.serving import token_bytes, tokens_held
 from cortex.calculator.shape import Shape
@@ -13,6 +16,16 @@ from cortex.calculator.unreadable import UnreadableModel
 from engines.habits import ServeOptions
 
 GIB = 1 << 30
+RECORD = Path(__file__).parents[1] / "truth" / "vllm_cpu.json"
+ODD_NAMES = (
+    "text_config", "linear_attn_config", "hybrid_override_pattern", "num_kv_shared_layers", "attn_layer_period",
+    "full_attention_interval", "sliding_window_pattern", "attention_chunk_size", "global_head_dim", "kv_lora_rank",
+    "mamba_d_state", "n_routed_experts", "quantization_config", "layers_block_type", "linear_num_value_heads",
+)  # fmt: skip
+ODD_VALUES: tuple[object, ...] = (
+    0, -1, 3, 1 << 31, 1 << 62, 1e308, float("nan"), float("inf"), 0.5, "", "x", None, True, [], {}, [0],
+    ["mamba"] * 5000, {"num_heads": 0, "head_dim": 4, "full_attn_layers": ["a", None]}, [[[]]],
+)  # fmt: skip
 LLAMA = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
@@ -257,3 +270,33 @@ def test_an_index_that_points_outside_is_refused(tmp_path: Path) -> None:
     index = {"weight_map": {"a": "../../etc/passwd"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "outside" in refused(tmp_path).why
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{}, {"model.embed_tokens.weight": (0, 4096)}, {"a": (0,), "b": (4, 0)}],
+)
+def test_files_without_weights_are_no_model_of_zero_bytes(tmp_path: Path, tensors: dict[str, tuple[int, ...]]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    write_safetensors(tmp_path / "model.safetensors", tensors)
+    assert "no weights" in refused(tmp_path).why
+
+
+def test_layers_that_the_files_lack_are_told(tmp_path: Path) -> None:
+    told = read_folder(write_model(tmp_path, LLAMA, llama_tensors(30))).assumptions
+    assert told == ("The files hold no weights of 2 of its 32 layers: those are not counted.",)
+
+
+def test_whatever_stands_in_a_config_is_refused_or_estimated_at_once() -> None:
+    """Configs of published families with a few values exchanged for nonsense: no other error, no term below nothing."""
+    families = [row["config"] for row in json.loads(RECORD.read_text())["rows"].values()]
+    chance = random.Random(4)
+    for _ in range(600):
+        config = dict(chance.choice(families))
+        for name in chance.sample([*config, *ODD_NAMES], 3):
+            config[name] = chance.choice(ODD_VALUES)
+        began = time.process_time()
+        with suppress(UnreadableModel):
+            answer = estimate(shape_of("odd", config, ()), ServeOptions(context=4096, tensor=2, pipeline=2), [])
+            assert all(0 <= term.low <= term.likely <= term.high for term in answer.gpus[0].terms)
+        assert time.process_time() - began < 1

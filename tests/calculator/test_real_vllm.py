@@ -8,11 +8,12 @@ from cortex.calculator.calibration import read_log
 from cortex.calculator.hf_shape import read_folder
 from cortex.calculator.serving import concurrency, tokens_told
 from engines import engine
-from tests.calculator.test_vllm_pools import GIB, RECORD, served
+from tests.calculator.test_vllm_pools import GIB, RECORD
 from tests.engines.launches import launch
 from tests.engines.test_vllm import KNOWN
 from tools.served import record, vllm
 from tools.served.families import RUNS, Served
+from tools.yardsticks import cpu_options
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -44,7 +45,7 @@ def test_the_real_vllm_keeps_the_tokens_that_were_computed(
         kept = record.read_log(log)
     assert kept
     assert read_log(log.splitlines()).tokens == kept.tokens
-    shape, options = read_folder(folder / wanted.made), served(wanted.words)
+    shape, options = read_folder(folder / wanted.made), cpu_options(wanted.words)
     assert tokens_told(shape, options, wanted.space * GIB) == pytest.approx(kept.tokens, rel=0.02)
     assert concurrency(shape, options, wanted.space * GIB) == pytest.approx(kept.concurrency, rel=0.02)
     assert (kept.tokens, kept.concurrency) == (expected["tokens"], expected["concurrency"])

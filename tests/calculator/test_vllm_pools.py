@@ -9,11 +9,11 @@ import pytest
 
 from cortex.calculator.hf_shape import shape_of
 from cortex.calculator.memory import estimate
-from cortex.calculator.serving import concurrency, kinds_of, options_from, pool_of, tokens_told
+from cortex.calculator.serving import concurrency, kinds_of, pool_of, tokens_told
 from cortex.calculator.weights import lora_bytes, rank_weights, stages_of
 from engines.habits import ServeOptions
-from engines.vllm_memory import CPU_BATCHED_TOKENS, CPU_BLOCK
 from tests.calculator.shapes import published
+from tools.yardsticks import cpu_options
 
 GIB = 1 << 30
 RECORD = json.loads((Path(__file__).parents[1] / "truth" / "vllm_cpu.json").read_text())
@@ -21,18 +21,10 @@ ROWS: dict[str, dict[str, Any]] = {name: row for name, row in RECORD["rows"].ite
 LLAMA = published()["llama-3.1-8b.gguf"]
 
 
-def served(words: str) -> ServeOptions:
-    """The options of a command line as the CPU build reads it."""
-    given = options_from("vllm", words.split())
-    block = given.block if "--block-size" in words else CPU_BLOCK
-    batched = given.batched_tokens if "--max-num-batched-tokens" in words else CPU_BATCHED_TOKENS
-    return replace(given, block=block, batched_tokens=batched)
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_the_tokens_that_vllm_keeps_are_computed(name: str) -> None:
     row = ROWS[name]
-    shape, options, budget = shape_of(name, row["config"], ()), served(row["words"]), row["space_gib"] * GIB
+    shape, options, budget = shape_of(name, row["config"], ()), cpu_options(row["words"]), row["space_gib"] * GIB
     assert tokens_told(shape, options, budget) == pytest.approx(row["tokens"], rel=0.02)
     assert concurrency(shape, options, budget) == pytest.approx(row["concurrency"], rel=0.02)
 

@@ -12,6 +12,7 @@ from django.db import connection
 from cortex.catalog.models import Desired, Model
 from cortex.fleet.models import Replica
 from cortex.fleet.states import Observed
+from tests import scene
 from tests.api import rows
 from tests.cli.conftest import Run
 from tests.wrong_inputs import TABLE, damage
@@ -212,3 +213,15 @@ def test_a_model_that_is_not_there_has_its_own_exit_code(cortex: Run, command: s
     assert result.exit_code == 3
     assert "There is no model named 'nobody'." in result.stderr
     assert cortex("rm", "nobody", "--yes").exit_code == 3
+
+
+def test_starts_are_listed_with_their_steps_and_the_first_failure(cortex: Run) -> None:
+    scene.whole_fleet()
+    listed = cortex("attempts", "qwen3-30b-a3b", "--replica", "1").stdout
+    assert "1 #1" in listed
+    assert "0 #1" not in listed
+    assert "created +2.0s, loading +3.0s, weights loaded +33s, cache sized +36s, ready +41s, first answer +1m" in listed
+    failed = cortex("attempts", "llama-3.3-70b").stdout.splitlines()
+    assert ["(first failure)" in line for line in failed[1:]] == [False, False, True]
+    assert "First failure  The GPU has too little memory" in cortex("show", "llama-3.3-70b").stdout
+    assert '"first_log": "build' in cortex("attempts", "llama-3.3-70b", "-o", "json").stdout

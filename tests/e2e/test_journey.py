@@ -52,6 +52,8 @@ def test_from_the_setup_link_to_a_streamed_answer_on_real_docker(page: Page, cor
     pages.define(page, "made", "made.gguf", context="1024", users="2")
     expect(pages.state(page)).to_contain_text("Serving")
     expect(pages.ask(page, "Hello?")).to_contain_text("started by Cortex.")
+    expect(page.locator(".timeline")).to_contain_text("Cache sized")
+    expect(page.locator(".timeline")).to_contain_text("first answer")
     expect(pages.log_lines(page).filter(has_text="listening").first).to_be_visible()
     page.screenshot(path=keep / "model.png")
 

@@ -1,4 +1,4 @@
-"""The real vLLM under Cortex, on the processor: defined, ready, asked by OpenAI's client, stopped."""
+"""The real vLLM under Cortex, on the processor: defined, ready, asked through the gateway, stopped."""
 
 from collections.abc import Iterator
 
@@ -45,7 +45,7 @@ def test_the_real_vllm_is_started_asked_and_stopped(cortex: Cortex) -> None:
     assert answer.usage
     assert answer.usage.completion_tokens > 10
     assert "".join(words) == GREETING
-    assert "CPU KV cache size: 131,072 tokens" in cortex.rest.get("models/made/logs", params={"tail": 1000}).text
+    assert "CPU KV cache size: 524,288 tokens" in cortex.rest.get("models/made/logs", params={"tail": 1000}).text
     told = cortex.rest.post("estimates", json={"model": "made"}).raise_for_status().json()
     assert told["verdict"] in ("fits", "tight")
     cortex.rest.post("models/made/stop").raise_for_status()

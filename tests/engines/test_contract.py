@@ -96,8 +96,8 @@ def test_a_changed_option_changes_the_fingerprint_and_only_then(layers: int, oth
 def test_how_long_we_wait_is_not_what_runs() -> None:
     made = engine("llamacpp").spec(launch())
     assert made.model_copy(update={"start_deadline": 1.0, "stop_grace": 1.0}).fingerprint() == made.fingerprint()
-    assert made.token
-    assert made.model_copy(update={"token": None}).fingerprint() == made.fingerprint()
+    assert made.pulse
+    assert made.model_copy(update={"pulse": None}).fingerprint() == made.fingerprint()
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -135,3 +135,22 @@ def test_the_start_deadline_grows_with_the_bytes(size: int, seconds: float) -> N
 
 def test_engines_are_instances_of_the_contract() -> None:
     assert all(isinstance(kind, Engine) for kind in all_engines().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "step"),
+    [
+        ("llamacpp", "0.00.568.021 I srv    load_model: initializing, n_slots = 2, n_ctx_slot = 512", "cache"),
+        ("llamacpp", "srv    load_model: initializing slots, n_slots = 4", "cache"),
+        ("llamacpp", "llama_kv_cache: size =   32.00 MiB (  1024 cells,  16 layers,  2/2 seqs)", "cache"),
+        ("llamacpp", "llama_kv_cache_unified: size =   32.00 MiB", "cache"),
+        ("llamacpp", "llama_context: constructing llama_context", "weights"),
+        ("llamacpp", "load_tensors: loading model tensors, this can take a while... (mmap = true)", None),
+        ("vllm", "INFO gpu_model_runner.py:1892] Model loading took 15.00 GiB and 7.1 seconds", "weights"),
+        ("vllm", "INFO default_loader.py:268] Loading weights took 0.52 seconds", "weights"),
+        ("vllm", "INFO kv_cache_utils.py:864] GPU KV cache size: 460,496 tokens", "cache"),
+        ("vllm", "INFO gpu_worker.py:297] Available KV cache memory: 56.21 GiB", None),
+    ],
+)
+def test_the_log_of_a_start_tells_its_steps(name: str, line: str, step: str | None) -> None:
+    assert engine(name).milestone(line) == step

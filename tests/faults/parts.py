@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tools import made_model, services, tied
 
 ROLES = ("web", "worker", "agent", "beat")
 SOCKET = ".s.PGSQL.5432"
+NO_MORE: Mapping[str, str] = {}
 SERVICES = ("postgres", "redis", "engine")
 TINY = {"name": "tiny", "engine": "llamacpp", "source": {"path": "tiny.gguf"}, "desired": "running"}
 
@@ -42,6 +43,7 @@ class Parts:
         self.world = World(home / "pretend.json")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.odd: set[str] = set()
+        self.since = 0
         self.environment = {
             "CORTEX_STATE": str(home),
             "CORTEX_MODELS": str(home / "models"),
@@ -54,11 +56,11 @@ class Parts:
         made_model.write(home / "models", made_model.Shape(layers=1, vocab=1024, feed_forward=64), name="tiny")
         image = engine("llamacpp").image_for(gpus=False)
         self.world.add_image(image)
-        self.world.script(image, Script(load=0.3))
+        self.world.script(image, Script(load=0.3, lines=("reading the model",)))
         with self.world.open() as scene:
             scene.engine = f"127.0.0.1:{self.engine_port}"
 
-    def start(self, *names: str, files: int = 0, **environment: Any) -> None:
+    def start(self, *names: str, files: int = 0, environment: Mapping[str, str] = NO_MORE) -> None:
         """With an environment of their own, and so many file descriptors at most."""
         for name in names:
             if name == "postgres":
@@ -66,7 +68,7 @@ class Parts:
             elif name == "redis":
                 self.processes[name] = services.redis_server(self.home / "redis", self.redis_port).process
             else:
-                self.processes[name] = self.spawn(name, self.command(name), **environment)
+                self.processes[name] = self.spawn(name, self.command(name), environment)
                 self.odd |= {name} if files or environment else set()
                 if files:
                     resource.prlimit(self.processes[name].pid, resource.RLIMIT_NOFILE, (files, files))
@@ -80,9 +82,9 @@ class Parts:
         more = ["--bind", f"127.0.0.1:{bind}"] if bind else ["--workers", "2"] if role == "worker" else []
         return ["manage.py", "serve", role, *more]
 
-    def spawn(self, name: str, words: list[str], **environment: str) -> "subprocess.Popen[bytes]":
+    def spawn(self, name: str, words: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
         with (self.home / "log" / f"{name}.log").open("ab") as sink:
-            known = os.environ | self.environment | environment
+            known = os.environ | self.environment | dict(environment)
             return tied.start([sys.executable, *words], output=sink, env=known)
 
     def tend(self) -> None:
@@ -163,6 +165,16 @@ class Parts:
     def containers(self) -> list[ImaginaryContainer]:
         with self.world.open() as scene:
             return [found for found in scene.containers.values() if found.state is State.RUNNING]
+
+    def mark(self) -> None:
+        """From here on calls are counted."""
+        with self.world.open() as scene:
+            self.since = scene.count
+
+    def calls(self, ended: int = 0) -> int:
+        """Calls since the mark that changed a container, as its host saw them; `ended` by themselves are none."""
+        with self.world.open() as scene:
+            return sum(seen.number > self.since for seen in scene.seen) - ended
 
     def ask(self, question: str) -> Any:
         """One value of the database, by a way of its own."""

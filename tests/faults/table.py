@@ -142,7 +142,7 @@ ROWS = (
     Fault(
         22,
         "An engine hangs: /health answers 200, and no token comes",
-        "Seen by what no request got and a probe of one token; replaced. A busy engine is left alone.",
+        "Doubted by what no request got, judged by its pulse, and replaced. A busy engine is left alone.",
     ),
     Fault(
         23,
@@ -174,7 +174,6 @@ ROWS = (
         28,
         "Docker's GPU hook is missing, fails, or is slow",
         "The host's condition; replicas wait, and their backoff is not burnt.",
-        impossible=NOT_YET,
     ),
     Fault(
         29,
@@ -232,7 +231,6 @@ ROWS = (
         39,
         "A disk is full: models, Docker's, the database's, the log's",
         "A clear reason; what arrived is resumed and never served half; it recovers without a restart.",
-        impossible=NOT_YET,
     ),
     Fault(
         40,
@@ -248,13 +246,12 @@ ROWS = (
         42,
         "A broken file is loaded without a network: truncated, wrong machine, a bomb, a taken name",
         "Refused before use; what was there is left as it was.",
-        impossible=NOT_YET,
+        impossible="Cortex has no such door: images come from a registry, or by `docker load` on the host.",
     ),
     Fault(
         43,
         "An engine floods its log: 100 MB/s, a line of 1 GB, bytes that are no text",
         "Capped, cleaned, memory flat; other logs are not held up.",
-        impossible=NOT_YET,
     ),
     Fault(
         44,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from cortex.catalog.models import Model
+from cortex.fleet.models import Replica
 from cortex.fleet.states import Observed
 from cortex.orchestration import orders
 from cortex.orchestration.sweep import sweep
@@ -81,8 +82,9 @@ def test_the_next_change_by_people_brings_the_new_way(
     loop.look()
     orders.restart("tiny", None)
     with record.convergence():
-        loop.look()
-        replica = loop.look()
+        for _ in range(4):
+            sweep(loop.here)
+        replica = Replica.objects.get()
     latest = replica.attempts.first()
     assert latest
     assert replica.observed == Observed.READY

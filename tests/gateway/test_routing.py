@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -96,6 +97,17 @@ def test_silence_lasts_until_the_replica_says_something(router: Router, monkeypa
         router.heard(A.replica)
     now += 1000
     assert router.silence(A.replica) == 0
+
+
+async def test_a_first_answer_is_kept_while_its_replica_serves(router: Router, tables: Tables) -> None:
+    await router.refresh()
+    router.answered(A, 5.0)
+    router.answered(A, 1.0)
+    router.answered(B, 0.0)
+    assert router.firsts[A] == pytest.approx(time.time() - 5, abs=1)
+    tables.table = {"pair": replace(PAIR, replicas=(B,))}
+    await router.refresh()
+    assert set(router.firsts) == {B}
 
 
 def test_whoever_follows_the_counts_is_woken_at_each_change(router: Router) -> None:

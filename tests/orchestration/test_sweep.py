@@ -13,10 +13,11 @@ from cortex.catalog.models import Model
 from cortex.fleet.models import Host, Install, Replica, Stray
 from cortex.fleet.states import Observed
 from cortex.orchestration import hosts, orders, strays
+from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import sweep
-from cortex.runtime.contract import Label
+from cortex.runtime.contract import Label, RuntimeFault
 from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.scene import Script
 from cortex.runtime.world import World
@@ -193,9 +194,9 @@ def test_a_name_used_by_two_machines_is_refused(loop: Loop, world: World) -> Non
     assert hosts.register(loop.here)
     with world.open() as scene:
         scene.name = "impostor"
-    with pytest.raises(hosts.NameTaken):
+    with pytest.raises(NameTaken):
         sweep(loop.here)
-    assert "Two machines" in Host.objects.get().condition
+    assert "Two machines" in Host.objects.get().trouble
 
 
 def test_an_order_that_came_while_we_were_busy_is_not_lost(
@@ -256,3 +257,17 @@ def test_labels_of_ours_without_our_install_are_a_strangers(define: Define, loop
     assert "not ours" in loop.look().reason
     assert other.find()
     assert Install.identity() != "another"
+
+
+def test_an_engine_that_answers_with_a_failure_is_as_good_as_silent(
+    define: Define, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define()
+    sweep(loop.here)
+
+    def failing() -> Any:
+        raise RuntimeFault("The container engine failed (HTTP 500).")
+
+    monkeypatch.setattr(loop.here.runtime, "find", failing)
+    sweep(loop.here)
+    assert loop.replica().observed == Observed.UNKNOWN

@@ -10,7 +10,9 @@ from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Gpu, Host, Replica, Seat
 from cortex.fleet.states import Observed
+from cortex.fleet.status import status
 from cortex.orchestration import attempts, forecasts, orders
+from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.settle import settle
 from cortex.runtime.scene import ImaginaryGpu
 from cortex.runtime.world import World
@@ -144,3 +146,36 @@ def test_a_model_that_rests_on_a_host_it_may_not_use_starts_elsewhere(define: De
     change(hosts=["other"])
     settle(orders.start("tiny", None).id)
     assert loop.replica().host.name == "other"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [
+        ({"cards": ["GPU-9"]}, "There is no GPU GPU-9 here."),
+        ({"hosts": ["nowhere"]}, "There is no host nowhere."),
+        ({"labels": {"zone": "b"}}, "is not labelled zone=b"),
+    ],
+)
+@pytest.mark.usefixtures("cards")
+def test_a_changed_wish_that_cannot_be_met_leaves_what_serves_and_says_why(
+    define: Define, loop: Loop, wish: dict[str, Any], says: str
+) -> None:
+    define()
+    serving = loop.look()
+    [before] = loop.here.runtime.find()
+    change(**wish)
+    for _ in range(3):
+        reconcile(serving.id, loop.here)
+        settle(serving.model_id)
+    serving.refresh_from_db()
+    new = Replica.objects.get(replaces=serving)
+    assert (serving.observed, serving.draining_at) == (Observed.READY, None)
+    assert [container.id for container in loop.here.runtime.find()] == [before.id]
+    assert says in new.reason
+    assert "1 of 1 serve" in status(serving.model, [serving, new]).reason
+    assert says in status(serving.model, [serving, new]).reason
+    change(cards=[], hosts=[], labels=None)
+    for _ in range(3):
+        reconcile(serving.id, loop.here)
+        settle(serving.model_id)
+    assert Replica.objects.get().id == serving.id

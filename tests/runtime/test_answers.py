@@ -56,6 +56,23 @@ def test_an_address_for_everybody_is_reached_on_loopback() -> None:
     assert answers.container(inspected()).address == "127.0.0.1:32768"
 
 
+@pytest.mark.parametrize(
+    ("host", "networks", "altered"),
+    [
+        ({"RestartPolicy": {"Name": "no"}, "NanoCpus": 0, "CpusetCpus": ""}, ["bridge"], ""),
+        ({"RestartPolicy": {"Name": ""}}, [], ""),
+        ({"RestartPolicy": {"Name": "always"}}, ["bridge"], "it restarts by itself"),
+        ({"NanoCpus": 500_000_000}, ["bridge"], "its processors are limited"),
+        ({"CpusetCpus": "0-1"}, ["bridge", "other"], "its processors are limited, it is in 2 networks"),
+    ],
+)
+def test_what_somebody_changed_of_a_container_is_named(
+    host: dict[str, object], networks: list[str], altered: str
+) -> None:
+    found = inspected() | {"HostConfig": host, "NetworkSettings": {"Networks": {name: {} for name in networks}}}
+    assert answers.container(found).altered == altered
+
+
 def test_times_are_read_to_the_microsecond_and_year_one_is_never() -> None:
     found = answers.container(inspected())
     assert found.created_at == datetime(2026, 11, 21, 2, 36, 48, 253086, tzinfo=UTC)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cortex.runtime.contract import Health
-from cortex.runtime.probe import ask
-from engines.contract import Probe, one_token
+from cortex.runtime.probe import ask, ask_all
+from engines.contract import Probe
+
+PULSE = Probe(path="/v1/completions", body='{"model": "tiny"}', any_answer=True)
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
@@ -59,7 +61,7 @@ def test_whatever_a_server_answers_is_one_of_three(serve: Serve, answer: bytes, 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 404 Not Found\r\n\r\n"])
 def test_whoever_answers_to_a_body_is_alive(serve: Serve, answer: bytes) -> None:
-    assert ask(serve(lambda connection: connection.sendall(answer)), one_token("tiny")) is Health.READY
+    assert ask(serve(lambda connection: connection.sendall(answer)), PULSE) is Health.READY
 
 
 def test_a_body_is_posted_whole(serve: Serve) -> None:
@@ -75,7 +77,7 @@ def test_a_body_is_posted_whole(serve: Serve) -> None:
 
         thread = threading.Thread(target=accept)
         thread.start()
-        probe = one_token("tiny")
+        probe = PULSE
         assert ask(f"127.0.0.1:{door.getsockname()[1]}", probe) is Health.READY
         thread.join(5)
     head, _, body = seen[0].partition("\r\n\r\n")
@@ -85,7 +87,7 @@ def test_a_body_is_posted_whole(serve: Serve) -> None:
 
 
 def test_who_does_not_answer_to_a_body_is_silent(serve: Serve) -> None:
-    probe = one_token("tiny").model_copy(update={"timeout": 0.2})
+    probe = PULSE.model_copy(update={"timeout": 0.2})
     assert ask(serve(lambda _: time.sleep(0.5)), probe) is Health.SILENT
 
 
@@ -111,3 +113,38 @@ def test_a_server_that_dribbles_costs_the_timeout_and_no_more(serve: Serve) -> N
 @pytest.mark.parametrize("address", [None, "127.0.0.1:9", "nonsense", "127.0.0.1:99999", "[::1]:9"])
 def test_where_nobody_listens_it_is_silent(address: str | None) -> None:
     assert ask(address, Probe(timeout=0.5)) is Health.SILENT
+
+
+def test_many_are_asked_side_by_side_and_answered_in_order() -> None:
+    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    loading, ready, silent, closed = (f"127.0.0.1:{door.getsockname()[1]}" for door in doors)
+    doors[3].close()
+
+    def answer(door: socket.socket, words: bytes) -> None:
+        connection, _ = door.accept()
+        with connection:
+            connection.recv(4096)
+            time.sleep(0.2)
+            connection.sendall(words)
+
+    replies = [(doors[0], b"HTTP/1.1 503 Loading\r\n\r\n"), (doors[1], b"HTTP/1.1 200 OK\r\n\r\n")]
+    threads = [threading.Thread(target=answer, args=reply) for reply in replies]
+    for thread in threads:
+        thread.start()
+    patient, brief = Probe(path="/health", timeout=5), Probe(path="/health", timeout=0.5)
+    before = time.monotonic()
+    found = ask_all([(loading, patient), (None, patient), (silent, brief), (closed, patient), (ready, patient)])
+    took = time.monotonic() - before
+    for thread in threads:
+        thread.join(5)
+    for door in doors:
+        door.close()
+    assert found == [Health.LOADING, Health.SILENT, Health.SILENT, Health.SILENT, Health.READY]
+    assert 0.5 <= took < 2
+
+
+def test_more_than_one_round_of_questions_are_all_answered(serve: Serve) -> None:
+    address = serve(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n"))
+    probe = Probe(path="/health", timeout=2)
+    found = ask_all([(None, probe)] * 300 + [(address, probe)])
+    assert found == [Health.SILENT] * 300 + [Health.READY]

@@ -1,6 +1,7 @@
 """The list, the page of a model and the form, as answers."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from django.test import Client
 
 from cortex.access.models import Person
 from cortex.catalog.models import Model
+from cortex.fleet import clock
 from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from tests import scene
@@ -54,6 +56,25 @@ def test_a_failing_model_shows_why_and_what_to_do(bobs: Client) -> None:
     assert "41.2 GiB were asked for on a card with 33.1 GiB free" in words
     assert "Lower the context from 65,536 to 16,384" in words
     assert "exit 1" in words
+
+
+def test_the_first_of_a_row_of_failures_stays_in_sight(bobs: Client) -> None:
+    scene.whole_fleet()
+    replica = Replica.objects.get(model__name="llama-3.3-70b")
+    for number in range(4, 16):
+        scene.attempt(replica, number, timedelta(minutes=1), ended_at=clock.now(), failure=number, reason="Again.")
+    words = bobs.get("/models/llama-3.3-70b").content.decode()
+    assert words.index("first failure") < words.index("0 · #15")
+    assert words.count("0 · #1<") == 1
+    assert "0 · #2<" not in words
+
+
+def test_who_is_in_the_way_is_a_link(bobs: Client) -> None:
+    atlas = scene.whole_fleet()
+    waiting = scene.replica(scene.model("large"), atlas, Observed.ABSENT, "Waits for room.")
+    Replica.objects.filter(id=waiting.id).update(in_the_way=["bge-m3/0", "gemma-3-12b/0"])
+    words = bobs.get("/models/large").content.decode()
+    assert '<a href="/models/bge-m3">bge-m3/0</a>, <a href="/models/gemma-3-12b">gemma-3-12b/0</a>' in words
 
 
 def test_states_have_a_word_and_an_icon(bobs: Client) -> None:

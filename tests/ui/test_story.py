@@ -50,3 +50,15 @@ def test_snippets_name_the_model_and_the_gateway_and_hold_no_key(snippet: Snippe
     assert "tiny" in snippet.text
     assert "http://localhost:8001/v1" in snippet.text
     assert "CORTEX_KEY" in snippet.text
+
+
+def test_what_the_engine_tells_stands_between_loading_and_ready_with_the_first_answer() -> None:
+    assert told(created_at=1, started_at=2, cache_sized_at=5)[2:] == [
+        ("Loading", "done"),
+        ("Cache sized", "now"),
+        ("Ready", "ahead"),
+    ]
+    times = {"weights_loaded_at": 4, "cache_sized_at": 5, "ready_at": 6, "first_token_at": 18}
+    attempt = Attempt(queued_at=QUEUED, **{name: QUEUED + timedelta(seconds=at) for name, at in times.items()})
+    assert [step.title for step in steps(attempt)] == ["Queued", "Weights loaded", "Cache sized", "Ready"]
+    assert steps(attempt)[-1].note == "first answer 12s later"

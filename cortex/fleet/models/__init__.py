@@ -1,7 +1,7 @@
 """What runs: hosts and their GPUs, replicas and their attempts. The loop writes these rows, nobody else."""
 
 from cortex.fleet.models.attempts import Attempt, Measurement
-from cortex.fleet.models.hosts import SILENT_AFTER, Gpu, Host, Install, Stray
+from cortex.fleet.models.hosts import SILENT_AFTER, Gpu, Host, Install, Lack, Stray
 from cortex.fleet.models.replicas import (
     BACKOFF_CAP,
     BACKOFF_FIRST,
@@ -21,6 +21,7 @@ __all__ = [
     "Gpu",
     "Host",
     "Install",
+    "Lack",
     "Measurement",
     "Overtaken",
     "Replica",

@@ -16,7 +16,7 @@ class Attempt(models.Model):
     Bytes are of image and weights on their way (`done` of `total`). `ending` says why we ended it, before we
     do; `failing` whether that counts as a failure. `progress` is the last evidence of life while it starts.
     `estimated` is what it was expected to take: likely bytes by term for each of its `cards` and its `host`, and a
-    `note` where nobody could tell.
+    `note` where nobody could tell. `failure` counts failures in a row: 1 is the first of a crash loop, 0 none.
     """
 
     replica = models.ForeignKey(Replica, on_delete=models.CASCADE, related_name="attempts")
@@ -39,10 +39,14 @@ class Attempt(models.Model):
     fetching_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
+    weights_loaded_at = models.DateTimeField(null=True)
+    cache_sized_at = models.DateTimeField(null=True)
     ready_at = models.DateTimeField(null=True)
+    first_token_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     exit_code = models.IntegerField(null=True)
     oom_killed = models.BooleanField(default=False)
+    failure = models.PositiveIntegerField(default=0)
     reason = models.TextField(blank=True, default="")
     remedy = models.TextField(blank=True, default="")
     first_log = models.TextField(blank=True, default="")

@@ -10,6 +10,8 @@ from django.db.models import F, Q
 from cortex.fleet import clock
 
 SILENT_AFTER = timedelta(seconds=20)
+# Longer than a refused process takes to be started again.
+RIVAL_FOR = timedelta(minutes=3)
 
 
 class Install(models.Model):
@@ -45,9 +47,10 @@ class HostQuerySet(models.QuerySet["Host"]):
 class Host(models.Model):
     """A container engine with its GPUs and one worker queue. `memory` is bytes; `condition` says what is wrong.
 
-    `machine` is the name its container engine gives; `toolkit_condition` why containers get no GPUs there,
-    which `gpu_condition` repeats. `labels` are what people call it, for models that ask. Of its `memory`, `reserved`
-    is promised to replicas.
+    `machine` is what its container engine says of itself; `rival` why another machine was refused that asked for
+    the name, at `rival_at`. `toolkit_condition` says why containers get no GPUs there, which `gpu_condition`
+    repeats. `labels` are what people call it, for models that ask. Of its `memory`, `reserved` is promised to
+    replicas.
     """
 
     name = models.CharField(max_length=63, unique=True)
@@ -59,6 +62,8 @@ class Host(models.Model):
     gpu_condition = models.TextField(blank=True, default="")
     toolkit_condition = models.TextField(blank=True, default="")
     machine = models.CharField(max_length=255, blank=True, default="")
+    rival = models.TextField(blank=True, default="")
+    rival_at = models.DateTimeField(null=True, blank=True)
     labels = models.JSONField(default=dict, blank=True)
     pretend = models.BooleanField(default=False)
     cordoned = models.BooleanField(default=False)
@@ -74,8 +79,29 @@ class Host(models.Model):
         return self.name
 
     @property
+    def trouble(self) -> str:
+        """What is wrong, and who else asked for its name lately."""
+        lately = self.rival_at is not None and clock.now() - self.rival_at < RIVAL_FOR
+        return " ".join(filter(None, [self.condition, self.rival if lately else ""]))
+
+    @property
     def queue(self) -> str:
         return f"host.{self.name}"
+
+
+class Lack(models.Model):
+    """A host on which a model's files are missing, as it said itself; it takes that back when they are there."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="lacks")
+    path = models.CharField(max_length=500)
+    reason = models.TextField()
+
+    class Meta:
+        ordering = ["host", "path"]
+        constraints = [models.UniqueConstraint(fields=["host", "path"], name="lack_is_told_once")]
+
+    def __str__(self) -> str:
+        return f"{self.path} on {self.host}"
 
 
 class Gpu(models.Model):

@@ -1,6 +1,7 @@
 """What is to run: replicas, their seats, their changes of state."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.db import models, transaction
@@ -42,7 +43,8 @@ class Replica(models.Model):
     `observed` changes through observe() alone. `turn` is the model's turn that this row last acted on;
     `failures`, `retry_at` and `gave_up` are the backoff, kept here so that no restart forgets it.
     `misses` are probes in a row that got no answer, the last at `missed_at`. From `draining_at` on it gets no
-    new requests. `memory` is bytes of its host's own that were promised to it.
+    new requests. `in_the_way` names the replicas whose stopping would make room for it. `memory` is bytes of its
+    host's own that were promised to it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -51,6 +53,7 @@ class Replica(models.Model):
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="replicas")
     observed = models.CharField(max_length=16, default=Observed.ABSENT)
     reason = models.TextField(blank=True, default="")
+    in_the_way = models.JSONField(default=list, blank=True)
     observed_at = models.DateTimeField(null=True)
     turn = models.PositiveBigIntegerField(default=0)
     address = models.CharField(max_length=100, blank=True, default="")
@@ -95,7 +98,7 @@ class Replica(models.Model):
             return Phase.DRAINING
         return phase(Observed(self.observed), wanted=self.wanted, failures=self.failures)
 
-    def observe(self, new: Observed, reason: str, *, address: str = "") -> bool:
+    def observe(self, new: Observed, reason: str, *, address: str = "", in_the_way: Sequence[str] = ()) -> bool:
         """The one place that changes `observed`; writes the transition with it. False when nothing changed.
 
         Raises Overtaken, and writes nothing, when somebody else changed it or began a newer turn.
@@ -106,11 +109,13 @@ class Replica(models.Model):
         since = at if old != new else self.observed_at
         with transaction.atomic():
             ours = Replica.objects.filter(id=self.id, observed=old, turn=self.turn)
-            if not ours.update(observed=new, reason=reason, address=address, observed_at=since):
+            told = {"observed": new, "reason": reason, "address": address, "in_the_way": list(in_the_way)}
+            if not ours.update(**told, observed_at=since):
                 raise Overtaken(f"{self} is no longer {old} at turn {self.turn}.")
             if old != new:
                 self.transitions.create(old=old, new=new, reason=reason, at=at)
         self.observed, self.reason, self.address, self.observed_at = new, reason, address, since
+        self.in_the_way = list(in_the_way)
         return True
 
     def begin_turn(self) -> None:

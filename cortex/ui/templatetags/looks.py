@@ -11,6 +11,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from cortex.ui.story import spanned
+
 register = template.Library()
 
 GIB = 1024**3
@@ -72,12 +74,7 @@ def tokens(count: int | None) -> str:
 @register.filter
 def took(span: timedelta) -> str:
     """A span for eyes."""
-    seconds = max(0.0, span.total_seconds())
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s" if minutes else f"{seconds}s"
+    return spanned(span)
 
 
 @register.filter

@@ -33,13 +33,15 @@ def model(request: HttpRequest, name: str) -> HttpResponseBase:
 
 def _context(row: Row) -> dict[str, Any]:
     attempt = story.present(row)
-    past = Attempt.objects.filter(replica__model=row.model).exclude(ended_at=None).select_related("replica")
+    ended = Attempt.objects.filter(replica__model=row.model).exclude(ended_at=None).select_related("replica")
+    pinned = story.first_failures(row)
     return {
         "row": row,
         "attempt": attempt,
         "beside": measured.beside(row.model, attempt),
         "steps": story.steps(attempt) if attempt else [],
-        "past": past.order_by("-queued_at")[:LATEST],
+        "pinned": pinned,
+        "past": [*pinned, *ended.exclude(id__in=[each.id for each in pinned]).order_by("-queued_at")[:LATEST]],
         "orders": row.model.orders.all()[:LATEST],
         "command": story.command(attempt),
         "snippets": story.snippets(row.model.name, settings.ENV.cortex_gateway_url.rstrip("/")),

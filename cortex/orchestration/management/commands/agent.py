@@ -3,9 +3,10 @@
 import signal
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from cortex.orchestration.agent import Agent
+from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.runtimes import here
 
 
@@ -17,4 +18,7 @@ class Command(BaseCommand):
         agent = Agent(here())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
-        agent.run()
+        try:
+            agent.run()
+        except NameTaken as refusal:
+            raise CommandError(str(refusal)) from None

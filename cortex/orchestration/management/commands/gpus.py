@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, close_old_connections
 
-from cortex.orchestration import hosts
+from cortex.orchestration import hosts, identity
 from cortex.orchestration.agent import SAMPLE_EVERY
 from cortex.orchestration.runtimes import here
 
@@ -25,7 +25,10 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         while not stop.is_set():
             try:
-                hosts.sample(here(), here().cards())
+                if identity.is_ours(here()):
+                    hosts.sample(here(), here().cards())
+                else:
+                    log.warning("host %s is another machine: its agent's log says more", here().host)
             except DatabaseError as error:
                 log.warning("the sample is lost: %s", error)
             close_old_connections()

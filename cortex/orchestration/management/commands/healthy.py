@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from cortex.celery import app
 from cortex.fleet.models import Host
+from cortex.orchestration import identity
 
 # Beat writes its file every three minutes.
 BEAT_SILENT_AFTER = 600.0
@@ -15,8 +16,7 @@ BEAT_SILENT_AFTER = 600.0
 
 def worker() -> bool:
     """This host's worker answers Celery's ping."""
-    node = f"cortex@{settings.ENV.cortex_host_name}"
-    return bool(app.control.ping(destination=[node], timeout=5))
+    return bool(app.control.ping(pattern=f"{identity.node()}.*", matcher="glob", timeout=5, limit=1))
 
 
 def agent() -> bool:

@@ -1,12 +1,21 @@
 """`manage.py serve ROLE`: each process of Cortex by its name, the same in ./dev up and in compose."""
 
+import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from cortex.orchestration import identity
+from cortex.orchestration.identity import NameTaken
+from cortex.orchestration.runtimes import here
+from cortex.runtime.contract import RuntimeFault
+
+log = logging.getLogger(__name__)
 
 GUNICORN = ["gunicorn", "-k", "asgi", "--keep-alive", "75", "--no-control-socket"]
 
@@ -18,19 +27,30 @@ def command(role: str, bind: str, workers: int) -> list[str]:
     """The argv of a process. Workers listen on `default` and on their own host's queue."""
     host = settings.ENV.cortex_host_name
     bound = ["-b", bind, "-w", str(workers)]
+    node = f"{identity.node()}.{os.getpid()}"
     beat_file = str(settings.ENV.cortex_state / "beat-schedule")
     return {
         "web": [*GUNICORN, *bound, "--graceful-timeout", "5", "cortex.asgi:application"],
         # An answer under way is finished first.
         "gateway": [*GUNICORN, *bound, "--graceful-timeout", "55", "cortex.gateway.app:application"],
         # Threads: its tasks wait for Docker and Postgres, and a process for each would weigh as much as the first.
-        "worker": ["celery", "-A", "cortex", "worker", "-Q", f"default,host.{host}", "-n", f"cortex@{host}",
+        "worker": ["celery", "-A", "cortex", "worker", "-Q", f"default,host.{host}", "-n", node,
                    "-P", "threads", "-c", str(workers), "-l", "warning",
                    "--without-gossip", "--without-mingle", "--without-heartbeat"],
         "beat": ["celery", "-A", "cortex", "beat", "-s", beat_file, "--pidfile=", "-l", "warning"],
         "agent": [sys.executable, "manage.py", "agent"],
         "gpus": [sys.executable, "manage.py", "gpus"],
     }[role]  # fmt: skip
+
+
+def _check_name() -> None:
+    """No task of a host goes to a machine that only bears its name. Who cannot be asked now is asked at each sweep."""
+    try:
+        identity.claim(here())
+    except NameTaken as refusal:
+        raise CommandError(str(refusal)) from None
+    except (DatabaseError, RuntimeFault) as fault:
+        log.warning("whether this machine is host %s shows later: %s", settings.ENV.cortex_host_name, fault)
 
 
 class Command(BaseCommand):
@@ -44,6 +64,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, role: str, bind: str, workers: int, **options: Any) -> None:
         port = {"web": 8000, "gateway": 8001}.get(role, 0)
+        if role == "worker":
+            _check_name()
         argv = command(role, bind or f"127.0.0.1:{port}", workers or (4 if role == "worker" else 1))
         os.environ |= FRUGAL | {"CORTEX_DATABASE_POOL": "true"}
         os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
