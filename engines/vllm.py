@@ -27,7 +27,7 @@ OPTION_OF = {
     "fraction": "gpu_memory_utilization", "cache_type": "kv_cache_dtype", "batched_tokens": "max_num_batched_tokens",
     "eager": "enforce_eager", "tensor": "tensor_parallel_size", "cache_bytes": "kv_cache_memory_bytes",
 }  # fmt: skip
-ONLINE_OF: dict[object, str] = {8.0: "fp8_per_tensor"}  # fp8 itself reads finished files only
+ONLINE_OF: dict[object, str] = {8.0: "fp8_per_tensor"}  # fp8 still means it, with a warning
 
 
 class Vllm(Engine):
