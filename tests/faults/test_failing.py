@@ -74,9 +74,8 @@ def test_a_file_that_is_missing_is_waited_for_and_nothing_loops(
     assert "tiny.gguf" in replica.reason
     assert replica.attempts.count() <= 2
     assert loop.containers() == []
-    record.saw(
-        f"A missing file, {replica.attempts.count()} attempts: {replica.reason.replace(str(models_folder), 'the models folder')}"
-    )
+    told = replica.reason.replace(str(models_folder), "the models folder")
+    record.saw(f"A missing file, {replica.attempts.count()} attempts: {told}")
     record.check(loop.here)
 
 
