@@ -86,7 +86,6 @@ def _database(env: Environment) -> dict[str, Any]:
     options: dict[str, Any] = {
         "connect_timeout": 5,
         "application_name": "cortex",
-        # A server that vanished without a word is given up soon, whoever waits for its answer.
         **KEEPALIVES,
         # What else the URI says counts, sslmode above all.
         **{name: value for name, value in parts.items() if name not in own},

@@ -59,7 +59,7 @@ class Launch(Frozen):
 
 
 MODELS = PurePosixPath("/models")
-TOKEN_SECONDS = 10.0
+PULSE_SECONDS = 10.0
 
 
 class Mount(Frozen):
@@ -73,31 +73,20 @@ class Mount(Frozen):
 class Probe(Frozen):
     """How readiness is asked from outside: 200 is ready, 503 is loading, silence is not up yet.
 
-    With a ``body`` it is POSTed as JSON, and whatever comes back in time is ready.
+    With a ``body`` it is POSTed as JSON. Where ``any_answer`` will do, whatever comes back in time is ready.
     """
 
     path: str = "/health"
     body: str = ""
+    any_answer: bool = False
     timeout: float = Field(default=3.0, description="Seconds for one answer.")
-
-
-def one_token(name: str) -> Probe:
-    """Ask OpenAI's way for one token of the model that is served by this name."""
-    return Probe(
-        path="/v1/completions", body=json.dumps({"model": name, "prompt": "a", "max_tokens": 1}), timeout=TOKEN_SECONDS
-    )
-
-
-def one_vector(name: str) -> Probe:
-    """The same for a server that embeds."""
-    return Probe(path="/v1/embeddings", body=json.dumps({"model": name, "input": "a"}), timeout=TOKEN_SECONDS)
 
 
 class ContainerSpec(Frozen):
     """What a container must be. Engines write it, runtimes obey it; neither adds to it in secret.
 
     ``argv`` is a list and is never seen by a shell. ``entrypoint`` replaces the image's when set.
-    ``token`` asks the engine to compute something small: a server may say that it is well while it does not.
+    ``pulse`` asks whether the engine still computes: a server may say that it is well while it does not.
     ``shm`` and ``memory`` are bytes. ``start_deadline`` and ``stop_grace`` are seconds.
     """
 
@@ -112,7 +101,7 @@ class ContainerSpec(Frozen):
     shm: int | None = None
     memory: int | None = None
     probe: Probe = Probe()
-    token: Probe | None = None
+    pulse: Probe | None = None
     start_deadline: float = 120.0
     stop_grace: float = 10.0
 
@@ -121,7 +110,7 @@ class ContainerSpec(Frozen):
 
         Deadlines and probes are how we watch a container, not what it is: they are left out.
         """
-        what = self.model_dump(mode="json", exclude={"probe", "token", "start_deadline", "stop_grace"})
+        what = self.model_dump(mode="json", exclude={"probe", "pulse", "start_deadline", "stop_grace"})
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

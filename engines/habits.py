@@ -30,8 +30,9 @@ class LlamaOptions:
     before mid-2026, which keep a 32-bit mask and narrow it on the device, ``window_by_batch`` for those of mid-2025,
     whose windows had room for a whole batch. ``mixed_inputs`` is for builds of late 2026 (seen in 0.7.0, build 11669),
     which make room for batches that mix tokens with vectors, for the states of all other users, and for whole blocks
-    of an encoder's keys and values. ``projector_bytes`` and ``lora_bytes`` are the sizes of an image projector's and
-    of adapters' files.
+    of an encoder's keys and values. ``projector_bytes``, ``lora_bytes`` and
+    ``draft_bytes`` are the sizes of an image projector's, of adapters' and of a draft model's files, ``prompt_cache``
+    the most MiB of finished prompts kept in RAM (None: as many as the engine likes, below 0: no limit).
     """
 
     context: int = 0
@@ -57,6 +58,8 @@ class LlamaOptions:
     mixed_inputs: bool = False
     projector_bytes: int = 0
     lora_bytes: int = 0
+    draft_bytes: int = 0
+    prompt_cache: int | None = None
 
     def total_context(self, shape: Trained) -> int:
         """Cells over all slots after llama.cpp's rounding."""

@@ -10,23 +10,26 @@ from engines import argv
 from engines.argv import Arguments, ExtraArgs, drawn
 from engines.contract import (
     MODELS,
+    PULSE_SECONDS,
     ContainerSpec,
     Diagnosis,
     Engine,
     Launch,
     Mount,
-    one_token,
-    one_vector,
+    Probe,
     start_deadline,
 )
 from engines.diagnosis import judge
 from engines.habits import LlamaOptions, MemoryHabits
+from engines.overrides import experts_moved
 from engines.symptoms import LLAMACPP
 
 OFFICIAL_IMAGE = "ghcr.io/ggml-org/llama.cpp:server"
 OFFICIAL_CUDA_IMAGE = "ghcr.io/ggml-org/llama.cpp:server-cuda"
 ALL_LAYERS = 999
 AUTO_SLOTS = 4
+# Answered by the loop that computes, between two batches, however many requests wait; /health is not.
+PULSE = Probe(path="/metrics", any_answer=True, timeout=PULSE_SECONDS)
 
 Layers = Annotated[int, Field(ge=0, le=9999)]
 Tokens = Annotated[int, Field(ge=1, le=65_536)]
@@ -36,6 +39,12 @@ OPTION_OF = {
     "key_type": "cache_type_k", "value_type": "cache_type_v", "ubatch": "ubatch_size", "gpu_layers": "n_gpu_layers",
     "expert_layers_on_host": "n_cpu_moe",
 }  # fmt: skip
+
+FURTHER_FILES = {
+    "projector_bytes": ("--mmproj", "-mm"),
+    "draft_bytes": ("--model-draft", "-md", "--spec-draft-model"),
+}
+OVERRIDES = ("--override-tensor", "-ot")
 
 
 class LlamaCppOptions(Arguments):
@@ -231,6 +240,13 @@ class LlamaCppOptions(Arguments):
         description="Replaces the base frequency that the model's file names.",
         json_schema_extra=drawn("Model", "--rope-freq-base", advanced=True),
     )
+    verbosity: Annotated[int, Field(ge=0, le=5)] | None = Field(
+        None,
+        title="Log level",
+        description="How much the engine logs: usually 3. 4 names its buffers at the start, from which the next "
+        "estimate learns, and writes dozens of lines for each request, hundreds once many prompts are kept.",
+        json_schema_extra=drawn("More", "--verbosity", short=("-lv", "--log-verbosity"), advanced=True),
+    )
     extra_args: ExtraArgs = ()
 
     @field_validator("tensor_split")
@@ -286,7 +302,7 @@ class LlamaCpp(Engine):
             env={"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"} if launch.gpus else {},
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
             gpus=launch.gpus,
-            token=(one_vector if options.embeddings else one_token)(launch.served_name),
+            pulse=PULSE,
             start_deadline=start_deadline(launch.files.size),
         )
         return spec.model_copy(update={"argv": (*_managed(launch, options, spec.port), *options.extra_args)})
@@ -294,10 +310,10 @@ class LlamaCpp(Engine):
     def memory(self, launch: Launch) -> MemoryHabits:
         """llama-server plans all its buffers before it answers, and takes no more."""
         options = LlamaCppOptions.model_validate(launch.options, context={"gpus": len(launch.gpus)})
-        projectors = _values_of(options.extra_args, "--mmproj", "-mm")
+        files = {habit: _values_of(options.extra_args, *flags) for habit, flags in FURTHER_FILES.items()}
         return MemoryHabits(
             _habits(launch, options),
-            files={"projector_bytes": projectors} if projectors else {},
+            files={habit: paths for habit, paths in files.items() if paths},
             assumptions=tuple(_left_open(launch, options)),
         )
 
@@ -357,11 +373,18 @@ def _habits(launch: Launch, options: LlamaCppOptions) -> LlamaOptions:
         unified=unified,
         cache_on_gpu=options.kv_offload is not False,
         whole_window=options.swa_full,
-        expert_layers_on_host=options.n_cpu_moe or 0,
+        expert_layers_on_host=max(options.n_cpu_moe or 0, _overridden(options) or 0),
         outputs=None if options.embeddings or options.reranking else slots,
         lends_weights=bool(launch.gpus),
         mixed_inputs=True,
+        prompt_cache=options.cache_ram,
     )
+
+
+def _overridden(options: LlamaCppOptions) -> int | None:
+    """Layers whose experts are left to the processor by name; None when that cannot be told."""
+    values = _values_of(options.extra_args, *OVERRIDES)
+    return experts_moved(values) if values else 0
 
 
 def _split(options: LlamaCppOptions, gpus: int) -> tuple[float, ...]:
@@ -376,13 +399,25 @@ def _left_open(launch: Launch, options: LlamaCppOptions) -> Iterator[str]:
         yield "No context is set: it is taken as the model was trained. Set one to need less."
     if launch.users is None:
         yield f"No users are set: the engine takes {AUTO_SLOTS} slots that share one cache."
-    if options.split_mode in ("row", "tensor") and len(launch.gpus) > 1:
-        yield f"Split by {options.split_mode}: counted as if split by layers, which may shift memory between the GPUs."
-    if _values_of(options.extra_args, "--model-draft", "-md", "--spec-draft-model"):
-        yield "The draft model among the extra arguments is not counted."
+    if len(launch.gpus) > 1 and options.split_mode in ("row", "tensor"):
+        yield (
+            f"--split-mode {options.split_mode} cannot be foreseen per GPU: counted as if split by layers, "
+            "whose sum is right while the main GPU holds more than its part."
+        )
+    elif len(launch.gpus) > 1 and not options.tensor_split and options.split_mode != "none":
+        yield "No shares are set: counted as equal, while the engine shares by what each GPU has free when it starts."
+    if _overridden(options) is None:
+        yield (
+            "--override-tensor moves more than whole layers of experts: it is not counted. "
+            "What it takes off a GPU is foreseen there."
+        )
+    if _values_of(options.extra_args, *FURTHER_FILES["draft_bytes"]):
+        yield "The cache and the buffers of the --model-draft are a guess from the size of its file."
 
 
 def _values_of(arguments: Sequence[str], *flags: str) -> tuple[str, ...]:
     """What follows these flags among the extra arguments."""
-    apart = [word for argument in arguments for word in argument.split("=", 1)]
+    apart = [
+        word for argument in arguments for word in (argument.split("=", 1) if argument.startswith("--") else [argument])
+    ]
     return tuple(value for flag, value in pairwise(apart) if flag in flags)

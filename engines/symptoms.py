@@ -106,11 +106,6 @@ VLLM = (
         permanent=False,
     ),
     Rule(
-        r"no longer supports online quantization",
-        "This vLLM reads fp8 only from files that hold it, and these hold 16 bits.",
-        "Choose fp8_per_tensor, which makes 8 bits of 16 at the start.",
-    ),
-    Rule(
         r"Available memory on node \d+ \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\)",
         "Only {free} of the host's {total} GiB are free: less than the cache vLLM was told to keep.",
         "Lower the cache on the CPU, or stop what else uses this host's memory.",

@@ -1,9 +1,20 @@
 """vLLM: safetensors models on GPUs, for many users at once."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from engines.contract import MODELS, ContainerSpec, Diagnosis, Engine, Launch, Mount, one_token, start_deadline
+from engines.contract import (
+    MODELS,
+    PULSE_SECONDS,
+    ContainerSpec,
+    Diagnosis,
+    Engine,
+    Launch,
+    Mount,
+    Probe,
+    start_deadline,
+)
 from engines.diagnosis import judge
 from engines.habits import MemoryHabits
 from engines.symptoms import VLLM
@@ -16,7 +27,7 @@ OPTION_OF = {
     "fraction": "gpu_memory_utilization", "cache_type": "kv_cache_dtype", "batched_tokens": "max_num_batched_tokens",
     "eager": "enforce_eager", "tensor": "tensor_parallel_size", "cache_bytes": "kv_cache_memory_bytes",
 }  # fmt: skip
-ONLINE_OF: dict[object, str] = {8.0: "fp8_per_tensor"}  # fp8 itself reads finished files only
+ONLINE_OF: dict[object, str] = {8.0: "fp8_per_tensor"}  # fp8 still means it, with a warning
 
 
 class Vllm(Engine):
@@ -47,7 +58,7 @@ class Vllm(Engine):
             env=_environment(launch, options),
             mounts=(Mount(source=launch.host_models, target=str(MODELS)),),
             gpus=launch.gpus,
-            token=one_token(launch.served_name),
+            pulse=_one_token(launch.served_name),
             # Workers of one model pass tensors through /dev/shm; Docker's own 64 MiB end in a bus error.
             shm=4 * GIB * max(1, len(launch.gpus)),
             start_deadline=start_deadline(launch.files.size, floor=180 if options.enforce_eager else 600),
@@ -68,6 +79,12 @@ class Vllm(Engine):
     def diagnose(self, log: Sequence[str], exit_code: int | None) -> Diagnosis | None:
         """Why vLLM ended."""
         return judge(log, exit_code, VLLM)
+
+
+def _one_token(name: str) -> Probe:
+    """Its /metrics and /health come from another process than its tokens. One that embeds answers with an error."""
+    body = json.dumps({"model": name, "prompt": "a", "max_tokens": 1})
+    return Probe(path="/v1/completions", body=body, any_answer=True, timeout=PULSE_SECONDS)
 
 
 def _managed(launch: Launch, options: VllmOptions, port: int) -> list[str]:

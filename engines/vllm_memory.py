@@ -13,8 +13,8 @@ SEQUENCES, BATCHED_TOKENS, BLOCK = 256, 8192, 16
 CPU_SEQUENCES, CPU_BATCHED_TOKENS, CPU_BLOCK, CPU_CACHE_GIB = 128, 2048, 128, 4
 # bits of a linear weight, scales included, once vLLM has quantized it at the start; other methods read finished files
 ONLINE_BITS = {
-    "fp8_per_tensor": 8.0, "fp8_per_block": 8.0, "fp8_per_channel": 8.0, "int8_per_channel_weight_only": 8.0,
-    "mxfp8": 8.25, "nvfp4_per_token": 4.5,
+    "fp8": 8.0, "fp8_per_tensor": 8.0, "fp8_per_block": 8.0, "fp8_per_channel": 8.0,
+    "int8_per_channel_weight_only": 8.0, "mxfp8": 8.25, "nvfp4_per_token": 4.5,
 }  # fmt: skip
 UNCOUNTED = {
     "--num-gpu-blocks-override": "it replaces the computed number of cache blocks",

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +15,7 @@ from tests.faults.table import ROWS, Fault
 
 PAGE = Path("docs/faults.md")
 RESULTS = Path("var/faults.jsonl")
+SCRATCH = re.compile(rf"(?:unix://)?{re.escape(tempfile.gettempdir())}/[^\s'\"]+")
 FAILED, SKIPPED = "failed", "skipped"
 
 Result = dict[str, Any]
@@ -21,10 +24,11 @@ Result = dict[str, Any]
 def run(words: list[str]) -> int:
     """Run the tests of all faults; without further words for pytest, write the page from what they saw."""
     RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.unlink(missing_ok=True)
     command = ["-m", "pytest", "-m", "fault", "--faults", "--fault-results", str(RESULTS), *words]
     status = subprocess.run([sys.executable, *command], check=False).returncode
-    results = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    if not words:
+    if not words and RESULTS.exists():  # else pytest did not begin, and has said why
+        results = [json.loads(line) for line in RESULTS.read_text().splitlines()]
         PAGE.write_text(page(results))
         print(f"{PAGE} is written.")
     return status
@@ -84,5 +88,6 @@ def _name(result: Result) -> str:
 
 
 def _plain(cell: str) -> str:
-    """Nothing of an engine's words may break the table."""
-    return " ".join(cell.replace("|", "\\|").replace("<", "&lt;").split())
+    """Nothing of an engine's words may break the table, and no path of this machine is told."""
+    told = SCRATCH.sub("…", cell).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(told.split())

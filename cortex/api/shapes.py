@@ -204,7 +204,9 @@ class StrayAnswer(Answer):
     container_id: str
     model: str = Field(description="What its label says; that model may be gone.")
     first_seen_at: datetime
-    removed_after: datetime = Field(description="It goes by itself after this, unless too many are found at once.")
+    removed_after: datetime = Field(
+        description="It goes by itself after this, where few are found beside much that is claimed."
+    )
     confirmed: bool = Field(description="Somebody said that it is to go now.")
 
 

@@ -38,7 +38,7 @@ def may_watch(request: Request) -> Callable[[], bool]:
 async def while_allowed(stream: AsyncGenerator[str], allowed: Callable[[], bool]) -> AsyncIterator[str]:
     """What `stream` gives until it ends, or until `allowed` denies it: asked again and again, in silence too."""
     look_at = time.monotonic() + LOOK_EVERY
-    coming: asyncio.Task[str] | None = None
+    coming: asyncio.Task[str | None] | None = None
     try:
         while True:
             coming = coming or asyncio.create_task(_next(stream))
@@ -50,7 +50,7 @@ async def while_allowed(stream: AsyncGenerator[str], allowed: Callable[[], bool]
                 look_at = time.monotonic() + LOOK_EVERY
             if done:
                 piece, coming = coming.result(), None
-                if not piece:
+                if piece is None:
                     return
                 yield piece
     finally:
@@ -61,6 +61,6 @@ async def while_allowed(stream: AsyncGenerator[str], allowed: Callable[[], bool]
         await stream.aclose()
 
 
-async def _next(stream: AsyncGenerator[str]) -> str:
-    """The next piece; empty at the end."""
-    return await anext(stream, "")
+async def _next(stream: AsyncGenerator[str]) -> str | None:
+    """The next piece; None at the end."""
+    return await anext(stream, None)

@@ -112,3 +112,10 @@ PLAIN = frozenset(
     ]
 )
 KNOWN = WINDOWED | RECURRENT | INTERVAL_HYBRIDS | HEADLESS_HYBRIDS | POOLED | PLAIN
+# those whose graphs were compared with llama.cpp's own plans
+COMPARED = frozenset(
+    {"bert", "cohere2", "command-r", "deepseek2", "falcon-h1", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4",
+     "glm4moe", "gpt-oss", "granite", "granitehybrid", "jamba", "lfm2", "llama", "llama4", "mamba2", "minimax-m2",
+     "nemotron_h", "nomic-bert", "olmo2", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen35", "qwen35moe", "qwen3moe",
+     "qwen3next", "starcoder2"}
+)  # fmt: skip

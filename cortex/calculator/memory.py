@@ -1,9 +1,10 @@
 """What a model will take, per GPU and on the host, term by term, before anything starts. Pure arithmetic."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
+from cortex.calculator.gguf_families import COMPARED
 from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
 from cortex.calculator.serving import concurrency, request_bytes, tokens_held
 from cortex.calculator.shape import Shape
@@ -95,21 +96,26 @@ def ranged(name: str, likely: float, low: float, high: float, reason: str) -> Te
 def estimate(shape: Shape, options: LlamaOptions | ServeOptions, cards: Sequence[Card]) -> Estimate:
     """What ``shape`` needs under ``options`` on ``cards`` (none: the processor only). Bytes throughout."""
     if isinstance(options, LlamaOptions):
-        return _llamacpp(shape, options, len(cards))
+        return _llamacpp(shape, options, cards)
     return _budgeted(shape, options, cards)
 
 
-def _llamacpp(shape: Shape, options: LlamaOptions, devices: int) -> Estimate:
-    planned: LlamaPlan = plan(shape, options, devices)
+def _llamacpp(shape: Shape, options: LlamaOptions, cards: Sequence[Card]) -> Estimate:
+    """Without shares llama.cpp splits by what each card has free."""
+    if not any(options.split):
+        options = replace(options, split=tuple(float(card.available) for card in cards))
+    planned: LlamaPlan = plan(shape, options, len(cards))
     extras = _file_terms(options)
+    compared = shape.family in COMPARED
     gpus = tuple(
-        Need((*_buffers(each), *(extras if index == 0 else ()), OVERHEAD)) for index, each in enumerate(planned.devices)
+        Need((*_buffers(each, compared), *(extras if index == 0 else ()), OVERHEAD))
+        for index, each in enumerate(planned.devices)
     )
     return Estimate(
         engine="llamacpp",
         gpus=gpus,
-        host=Need((*_buffers(planned.host), *_serving_extras(shape, options))),
-        disk=shape.file_bytes + options.projector_bytes + options.lora_bytes,
+        host=Need((*_buffers(planned.host, compared), *_serving_extras(shape, options))),
+        disk=shape.file_bytes + options.projector_bytes + options.lora_bytes + options.draft_bytes,
         assumptions=shape.assumptions,
     )
 
@@ -119,14 +125,21 @@ OVERHEAD = ranged(
 )
 
 
-def _buffers(planned: DevicePlan) -> tuple[Term, ...]:
+def _buffers(planned: DevicePlan, compared: bool) -> tuple[Term, ...]:
+    """The buffers of one device; graphs that were never compared with llama.cpp's own get a tenth on top."""
     cache = planned.context - planned.state
     compute = planned.compute
+    peak = ranged(
+        "compute", compute, 0.95 * compute, 1.05 * compute + 16 * MIB, "peak of the graph as ggml allocates it"
+    )
+    if not compared:
+        peak = ranged("compute", 1.1 * compute, 0.9 * compute, 1.5 * compute + 64 * MIB,
+                      "peak of a graph like other families', and a tenth: this one was never compared")  # fmt: skip
     terms = (
         exact("weights", planned.model, "the tensors llama.cpp places here, from the file's own table"),
         exact("kv_cache", cache, "rows of the cache types x cells x streams of the layers placed here"),
         exact("state", planned.state, "recurrent state, 32-bit, one per slot"),
-        ranged("compute", compute, 0.95 * compute, 1.05 * compute + 16 * MIB, "peak of the graph as ggml allocates it"),
+        peak,
     )
     return tuple(term for term in terms if term.high > 16 * MIB or term.likely)
 
@@ -138,16 +151,28 @@ def _file_terms(options: LlamaOptions) -> tuple[Term, ...]:
         exact("projector", options.projector_bytes, "the image projector's file"),
         ranged("projector_compute", 250 * MIB, 200 * MIB, 600 * MIB if options.flash else 4.6 * GIB,
                "one picture through the projector; far more without flash attention"),
+        ranged("draft_model", 1.15 * options.draft_bytes, options.draft_bytes, 1.5 * options.draft_bytes + 512 * MIB,
+               "a draft model's file, and as a guess its cache and buffers"),
     )  # fmt: skip
-    return tuple(term for term in terms[:2] if term.high) + (terms[2:] if options.projector_bytes else ())
+    lora, projector, picture, draft = terms
+    wanted = ((lora, options.lora_bytes), (projector, options.projector_bytes), (picture, options.projector_bytes),
+              (draft, options.draft_bytes))  # fmt: skip
+    return tuple(term for term, size in wanted if size)
 
 
 def _serving_extras(shape: Shape, options: LlamaOptions) -> tuple[Term, ...]:
     outputs = options.slots * (shape.vocab + shape.hidden) * 4
     return (
         exact("outputs", outputs, "logits and embeddings of one token per slot"),
-        ranged("prompt_cache", 0, 0, DEFAULT_PROMPT_CACHE, "llama-server keeps old prompts in up to 8 GiB of RAM"),
+        ranged("prompt_cache", 0, 0, _prompt_cache(options), "llama-server keeps finished prompts in RAM, up to here"),
     )
+
+
+def _prompt_cache(options: LlamaOptions) -> int:
+    """The most RAM for finished prompts; without a limit, as much as the engine takes by itself."""
+    if options.prompt_cache is None or options.prompt_cache < 0:
+        return DEFAULT_PROMPT_CACHE
+    return options.prompt_cache * MIB
 
 
 def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Estimate:

@@ -1,5 +1,6 @@
 """What could be changed of a definition so that it fits: merge patches, what costs least quality first."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,6 +16,7 @@ from engines.contract import Engine
 from engines.habits import Habits, LlamaOptions, ServeOptions
 
 LEAST_SHARE = 0.05
+PATIENCE = 4.0  # seconds after which no further sibling is read: people wait for the answer
 MORE_CARDS, ELSEWHERE, PROCESSOR = 1.5, 5.5, 9.0
 # bits per weight, and how much answers suffer below the next one up: from published perplexities of quantized models
 QUALITY = ((7.9, 2.2), (6.4, 2.6), (5.4, 3.2), (4.4, 4.5), (3.3, 7.0), (0.0, 8.5))
@@ -107,8 +109,10 @@ def _of_files(
     definition: Definition, now: Plan, room: Sequence[memory.Card], read: Read, others: Others
 ) -> Iterator[Candidate]:
     """The same model in smaller files, for the same engine or for another."""
-    own = siblings.bits(now.shape)
+    own, until = siblings.bits(now.shape), time.monotonic() + PATIENCE
     for source in _smaller(definition, others):
+        if time.monotonic() > until:
+            return
         kind = _engine_for(definition, source)
         if kind is None:
             continue

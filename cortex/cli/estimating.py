@@ -144,10 +144,13 @@ def _saved(size: int) -> str:
 
 
 def _patch(patch: Any) -> str:
-    """A merge patch in one line."""
-    options = patch.get("options", {})
-    rest = {key: value for key, value in patch.items() if key != "options"}
-    return " ".join(f"{key}={value}" for key, value in {**rest, **options}.items())
+    """A merge patch in one line; what it takes away stands empty."""
+    words = []
+    for key, value in patch.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        names = {name: name if key == "options" else f"{key}.{name}".rstrip(".") for name in inner}
+        words += [f"{names[name]}={'' if each is None else each}" for name, each in inner.items()]
+    return " ".join(words)
 
 
 def _tokens(count: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Engines that say they are well and compute nothing: doubted by what no request got, judged by one token."""
+"""Engines that say they are well and compute nothing: doubted by what no request got, judged by their pulse."""
 
 import logging
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 DOUBTED_AFTER = 120
 TRIES = 3
-STILL_FOR = timedelta(minutes=2)
+STILL_FOR = timedelta(minutes=5)
 
 
 @dataclass
 class Doubt:
-    """An attempt that gave no token when asked, `tries` times since `since`; its log ended at `stamp` all the while."""
+    """An attempt that showed no pulse, `tries` times since `since`; its log ended at `stamp` all the while."""
 
     stamp: int
     since: datetime
@@ -41,7 +41,7 @@ class Doubts:
         self._doubts: dict[int, Doubt] = {}
 
     def look(self) -> None:
-        """Ask those that keep requests waiting for a token; replace those that give none. Idle ones are left alone."""
+        """Feel the pulse of those that keep requests waiting; replace those without one. Idle ones are left alone."""
         ready = Replica.objects.filter(host=self._here.host, observed=Observed.READY)
         told = inflight.silences(ready.values_list("id", flat=True))
         silent = [id for id, seconds in told.items() if seconds >= DOUBTED_AFTER]
@@ -65,14 +65,14 @@ class Doubts:
         return doubt.tries >= TRIES and now - doubt.since >= STILL_FOR
 
     def _computes(self, container: Container, attempt: Attempt) -> bool:
-        """Whether it gives a token; an engine that nobody knows how to ask is believed."""
-        token = attempt.spec.get("token")
-        return token is None or self._here.runtime.probe(container, Probe.model_validate(token)) is not Health.SILENT
+        """Whether it has a pulse; an engine that nobody knows how to ask is believed."""
+        pulse = attempt.spec.get("pulse")
+        return pulse is None or self._here.runtime.probe(container, Probe.model_validate(pulse)) is not Health.SILENT
 
     def _end(self, attempt: Attempt) -> None:
         """It is to end for this reason, as a failure; whoever looks next does it, and here we look at once."""
         replica, minutes = attempt.replica, STILL_FOR // timedelta(minutes=1)
-        reason = f"It hung: requests waited, and for {minutes} minutes neither a token came nor a line of its log."
+        reason = f"It hung: requests waited, and for {minutes} minutes it neither answered nor wrote a line of its log."
         with only_one(replica.id) as held:
             ours = Replica.objects.select_related("model").filter(id=replica.id, observed=Observed.READY)
             fresh = ours.filter(turn=replica.turn, attempts=attempt, attempts__ended_at=None).first()

@@ -207,7 +207,7 @@ class FakeRuntime(Runtime):
             if scene.down or found is None or found.state is not State.RUNNING or found.started_at is None:
                 return Health.SILENT
             script, age = scene.script_of(found), self._world.now() - found.started_at
-        quiet_after = [script.silent_after, script.mute_after if probe.body else None]
+        quiet_after = [script.silent_after, script.mute_after if probe.any_answer else None]
         if any(after is not None and age >= timedelta(seconds=after) for after in quiet_after):
             return Health.SILENT
         return Health.READY if age >= timedelta(seconds=script.load) else Health.LOADING

@@ -19,7 +19,7 @@ def ask(address: str | None, probe: Probe) -> Health:
     """Health of the server at host:port. Never raises for what the server does.
 
     Only the status line is read, so redirects are not followed and a flood of a body costs nothing.
-    An answer that is neither 200 nor 503 is as good as none, except to a probe with a body.
+    An answer that is neither 200 nor 503 is as good as none, except where any answer will do.
     """
     return ask_all([(address, probe)])[0]
 
@@ -87,7 +87,7 @@ def _talk(address: str, probe: Probe) -> Talk:
             if not piece:
                 break
             answer += piece
-    return HEALTH.get(_status(answer), Health.READY if probe.body else Health.SILENT)
+    return HEALTH.get(_status(answer), Health.READY if probe.any_answer else Health.SILENT)
 
 
 def _request(address: str, probe: Probe) -> bytes:

@@ -37,7 +37,7 @@ class Script(BaseModel):
 
     ``load`` passes before the probe is answered, ``exit_after`` before the process ends by itself (None:
     never) with ``exit_code`` and perhaps ``oom``. ``silent_after`` ends all answers while the process runs on,
-    ``mute_after`` all tokens while its health is still answered.
+    ``mute_after`` its pulse while its health is still answered.
     ``gpu_memory`` is taken on each of its GPUs while it runs. Each second it reads ``reads`` bytes from disk and
     takes ``grows`` bytes of memory, until it has ``load``ed or ``stalls_after``.
     """

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cortex.calculator.gguf_families import COMPARED
 from cortex.calculator.llamacpp import options_from, plan
 from cortex.calculator.llamacpp_options import HOST, place
 from engines.habits import LlamaOptions
@@ -48,6 +49,11 @@ def test_compute_buffers_are_what_llama_cpp_plans(judged: list[tuple[str, Predic
     assert near >= 0.99 * len(rows)
     under = [(name, each) for name, each in rows if each.predicted < 0.95 * each.measured - 1]
     assert not under
+
+
+def test_graphs_called_compared_are_those_recorded() -> None:
+    recorded = {row["gguf"] for row in ROWS}
+    assert {shape.family for name, shape in published().items() if name in recorded} == COMPARED
 
 
 def test_layers_are_shared_out_by_the_split() -> None:

@@ -205,3 +205,31 @@ def test_a_tied_head_is_copied_to_the_last_stage() -> None:
     assert rank_weights(shape, ServeOptions(pipeline=2)) == pytest.approx(share, rel=0.01)
     last_larger = replace(shape, layers=(replace(shape.layers[0], weights=LayerWeights()), shape.layers[1]))
     assert rank_weights(last_larger, ServeOptions(pipeline=2)) >= shape.layers[1].weights.total + shape.embedding
+
+
+def test_without_shares_layers_follow_what_each_card_has_free() -> None:
+    shape = published()["llama-3.1-8b.gguf"]
+    cards = [Card(24 * GIB, 18 * GIB), Card(24 * GIB, 6 * GIB)]
+    shared = estimate(shape, LlamaOptions(context=4096, split=(3, 1)), cards)
+    assert estimate(shape, LlamaOptions(context=4096), cards) == shared
+    assert estimate(shape, LlamaOptions(context=4096), [Card(GIB)] * 2) != shared
+
+
+def test_further_files_and_kept_prompts_are_terms() -> None:
+    options = LlamaOptions(context=4096, draft_bytes=GIB, prompt_cache=512)
+    answer = estimate(published()["llama-3.1-8b.gguf"], options, [Card(24 * GIB)])
+    draft = next(term for term in answer.gpus[0].terms if term.name == "draft_model")
+    assert draft.low == GIB < draft.likely < draft.high
+    kept = next(term for term in answer.host.terms if term.name == "prompt_cache")
+    assert (kept.likely, kept.high) == (0, GIB // 2)
+
+
+def test_a_graph_nobody_compared_gets_a_margin_and_says_so() -> None:
+    shape = published()["llama-3.1-8b.gguf"]
+    sure, unsure = (
+        next(term for term in estimate(each, LlamaOptions(context=4096), [Card(24 * GIB)]).gpus[0].terms
+             if term.name == "compute")
+        for each in (shape, replace(shape, family="plamo"))
+    )  # fmt: skip
+    assert unsure.likely > 1.05 * sure.likely
+    assert "never compared" in unsure.reason

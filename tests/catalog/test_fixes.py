@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 from cortex import placement
 from cortex.calculator.shape import Layer, LayerWeights, Shape
 from cortex.calculator.unreadable import UnreadableModel
-from cortex.catalog import siblings
+from cortex.catalog import changes, siblings
 from cortex.catalog.changes import applied, merged
 from cortex.catalog.definition import Definition, Source, parse
 from cortex.catalog.far import Piece
 from cortex.catalog.forecast import Forecast, forecast
 from cortex.catalog.siblings import kin
+from cortex.ui import panel
 from tests.calculator.shapes import published
+from tests.weights import put_gguf, put_safetensors
 
 GIB = 1 << 30
 LLAMA = replace(published()["llama-3.1-8b.gguf"], parameters=8_030_000_000)
@@ -225,3 +228,33 @@ def test_on_the_processor_vllm_wants_a_cache_that_holds_one_request() -> None:
 def test_cards_that_are_wanted_and_not_there_are_not_the_processor() -> None:
     found = told(wish("llama-Q4_K_M.gguf", gpus=2), atlas(memory=64))
     assert (found.verdict, found.longest_context, found.most_users) == ("does_not_fit", None, None)
+
+
+def test_files_in_the_models_folder_are_found_by_name_and_known_by_their_headers(models_folder: Path) -> None:
+    folder, gguf = put_safetensors(models_folder, "llama-3.1-8b"), put_gguf(models_folder)
+    write_sparse_copy(models_folder, "qwen3-8b", "llama-3.1-8b-Q2_K.gguf")  # named alike, and another model
+    found = forecast(wish(folder, "vllm", gpus=1), atlas(11))
+    patches = [fix.patch for fix in found.fixes if "under llama.cpp" in fix.title]
+    assert {"engine": "llamacpp", "source": {"path": gguf}, "image": None} in patches
+    assert all(patch["source"]["path"] == gguf for patch in patches)
+
+
+def write_sparse_copy(folder: Path, model: str, name: str) -> None:
+    (folder / put_gguf(folder, model)).rename(folder / name)
+
+
+def test_a_fix_that_changes_the_engine_fills_every_field_of_the_form() -> None:
+    definition = wish("llama", "vllm", gpus=1, options={"enforce_eager": True}, image="made/vllm:1")
+    drawn = panel.drawn(definition, told(definition, atlas(4)))
+    [fills, *_] = [json.loads(each.fills) for each in drawn.buttons if "layers on the GPU" in each.title]
+    assert fills["engine"] == "llamacpp"
+    assert fills["source.kind"] == "folder"
+    assert fills["source.path"].endswith(".gguf")
+    assert (fills["image"], fills["options.enforce_eager"]) == ("", "")
+    assert int(fills["options.n_gpu_layers"]) > 0
+
+
+def test_siblings_that_take_long_to_read_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    definition, host = wish("llama-F16.gguf", gpus=1), atlas(11)
+    monkeypatch.setattr(changes, "PATIENCE", -1.0)
+    assert not any("bits a weight" in fix.title for fix in told(definition, host).fixes)

@@ -1,5 +1,7 @@
 """Verdicts and fixes on imagined hosts: what is told to fit fits, what is offered helps."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from cortex.calculator.calibration import Measured
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog.definition import Definition, Refusal, parse
-from cortex.catalog.estimates import Past, ask, plan, terms_of
+from cortex.catalog.estimates import Past, Unknown, ask, plan, terms_of
 from cortex.catalog.forecast import Fix, Forecast, forecast
 from tests.calculator.shapes import published
+from tests.weights import put_safetensors
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -156,3 +159,22 @@ def test_a_card_that_others_filled_meanwhile_corrects_nothing() -> None:
     for used, likely in ((took + 512 * MIB, took + 512 * MIB), (took + 20 * GIB, took)):
         past = Past("L40S", 1, Measured({}, devices=(used,)), then)
         assert plan(wish(), 1, [past], read).estimate.gpus[0].likely == pytest.approx(likely, abs=MIB)
+
+
+def test_a_draft_model_among_the_arguments_is_read_and_counted(models_folder: Path) -> None:
+    big, small = (put_safetensors(models_folder, name) for name in ("big", "small"))
+
+    def planned(model: str) -> dict[str, int]:
+        words = json.dumps({"model": f"/models/{model}", "num_speculative_tokens": 3})
+        options = {"extra_args": ["--speculative-config", words]} if model else {}
+        definition = parse(
+            {"name": "one", "engine": "vllm", "source": {"path": big}, "context": 4096, "options": options}
+        )
+        return terms_of(plan(definition, 1))[0]
+
+    alone, both = planned(""), planned(small)
+    weights = sum(each.stat().st_size for each in (models_folder / small).glob("*.safetensors"))
+    assert both["weights"] - alone["weights"] == weights
+    assert both["kv_cache"] == 2 * alone["kv_cache"]
+    with pytest.raises(Unknown, match="/models/nobody is loaded as well"):
+        planned("nobody")

@@ -1,16 +1,20 @@
 """Shapes by their source: near files are read anew when they change, far ones in a few bounded ranges."""
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from django.conf import settings
 
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog import far, shapes
 from cortex.catalog.definition import Source
+from tests.fakes.hub import hub as fake_hub
 from tests.weights import CONFIG, LLAMA, put_gguf, put_safetensors, safetensors_header
 
 MIB = 1 << 20
@@ -45,7 +49,7 @@ class Hub:
         return far.Piece(piece, size or len(data))
 
 
-def beginning(path: Path) -> File:
+def beginning(path: Path) -> tuple[bytes, int]:
     """The header of a file and more, and the size of all of it."""
     with path.open("rb") as file:
         return file.read(16 * MIB), path.stat().st_size
@@ -167,6 +171,55 @@ def test_ranges_over_http(hub_url: str) -> None:
             fetch(f"{hub_url}/{path}", offset, 4)
     with pytest.raises(UnreadableModel, match="the hub does not answer"):
         fetch("http://127.0.0.1:1/x", 0, 1)
+
+
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors"}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "refuse", "words"),
+    [
+        ({}, "", (401, "GatedRepo"), "HTTP 401.*Accept its terms"),
+        ({}, "", (403, "GatedRepo"), "HTTP 403.*token that may read it"),
+        ({}, "", (404, "RepoNotFound"), "no such file.*Check the repository"),
+        ({}, "", (429, ""), "HTTP 429.*Try again"),
+        ({}, "", (500, ""), "HTTP 500.*Try again"),
+        ({"config.json": json.dumps(CONFIG).encode()}, "", None, "neither safetensors nor a GGUF"),
+        (
+            {"config.json": json.dumps(CONFIG).encode(), "model.safetensors.index.json": INDEX, "x.safetensors": b""},
+            "", None, "model-00001-of-00002.safetensors of the model is unusable.*HTTP 404",
+        ),
+        ({"tokenizer.gguf": b""}, "", None, "tokenizer.gguf"),
+        ({"config.json": b"[" * 100_000, "model.safetensors": b"x"}, "", None, "config.json is damaged"),
+        ({}, "big-00001-of-00002.gguf", None, "no such file"),
+    ],
+)  # fmt: skip
+def test_what_a_real_looking_hub_lacks_or_refuses_is_told_within_a_second(
+    files: dict[str, bytes], path: str, refuse: tuple[int, str] | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_hub(files) as fake:
+        fake.refuse = (refuse[0], {"X-Error-Code": refuse[1]}) if refuse else None
+        monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"cortex_hub_url": fake.url}))
+        began = time.process_time()
+        with pytest.raises(UnreadableModel) as caught:
+            shapes.shape_of(Source(repository="owner/model", path=path))
+        assert time.process_time() - began < 1
+    assert re.search(words, f"{caught.value} {caught.value.remedy}")
+
+
+def test_a_gguf_whose_second_part_is_absent_from_the_hub_names_it(models_folder: Path) -> None:
+    data, _ = beginning(models_folder / put_gguf(models_folder))
+    first = "big-00001-of-00002.gguf"
+    hub = Hub(**{first: (with_key(data, "split.count", 2), 1 << 40)})
+    with pytest.raises(UnreadableModel, match=r"big-00002-of-00002.gguf"):
+        shapes.shape_of(Source(repository="a/b", path=first), fetch=hub)
+
+
+def with_key(header: bytes, name: str, value: int) -> bytes:
+    """A GGUF header with one more key in front, a 16-bit number."""
+    count = int.from_bytes(header[16:24], "little") + 1
+    key = len(name).to_bytes(8, "little") + name.encode() + (2).to_bytes(4, "little") + value.to_bytes(2, "little")
+    return header[:16] + count.to_bytes(8, "little") + key + header[24:]
 
 
 def test_a_gguf_in_a_folder_of_the_repository_opens_its_parts_there(models_folder: Path) -> None:

@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 
 from cortex.access.models import Person
 from cortex.catalog.models import Model
+from cortex.cli import estimating
 from cortex.fleet import clock
 from cortex.fleet.models import Gpu, Host
 from cortex.orchestration import orders, seats, settle
@@ -151,3 +152,8 @@ def test_the_panel_echoes_the_revision_and_offers_fixes_as_fields(bob: Person, c
     assert "style=" not in text
     unfinished = client.post("/define/estimate", {**form, "source.path": "", "revision": "8"}).content.decode()
     assert "Not estimated yet." in unfinished
+
+
+def test_a_fix_is_one_line_that_names_what_it_sets_and_takes_away() -> None:
+    patch = {"engine": "llamacpp", "source": {"path": "a.gguf"}, "image": None, "options": {"a": None, "layers": 3}}
+    assert estimating._patch(patch) == "engine=llamacpp source.path=a.gguf image= a= layers=3"

@@ -96,8 +96,8 @@ def test_a_changed_option_changes_the_fingerprint_and_only_then(layers: int, oth
 def test_how_long_we_wait_is_not_what_runs() -> None:
     made = engine("llamacpp").spec(launch())
     assert made.model_copy(update={"start_deadline": 1.0, "stop_grace": 1.0}).fingerprint() == made.fingerprint()
-    assert made.token
-    assert made.model_copy(update={"token": None}).fingerprint() == made.fingerprint()
+    assert made.pulse
+    assert made.model_copy(update={"pulse": None}).fingerprint() == made.fingerprint()
 
 
 @pytest.mark.parametrize("name", ENGINES)

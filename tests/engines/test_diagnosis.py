@@ -135,12 +135,6 @@ LLAMACPP_LINES = [
 
 VLLM_LINES = [
     (
-        "(APIServer pid=1) ValueError: The `fp8` quantization method no longer supports online quantization. "
-        "Please use `--quantization fp8_per_tensor` instead.",
-        "reads fp8 only from files",
-        True,
-    ),
-    (
         "ValueError: Available memory on node 0 (11.5/21.21 GiB) on kv cache allocation is less than requested memory "
         "for kv (64.0 GiB). Decrease --kv-cache-memory-bytes, VLLM_CPU_KVCACHE_SPACE",
         "Only 11.5 of the host's 21.21 GiB are free",

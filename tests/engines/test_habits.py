@@ -49,7 +49,7 @@ def test_options_of_llama_cpp_become_habits() -> None:
     assert habits == LlamaOptions(
         context=2048, slots=2, ubatch=64, key_type="q8_0", value_type="q4_0", gpu_layers=0, split=(3, 1),
         cache_on_gpu=False, whole_window=True, expert_layers_on_host=3, outputs=2, lends_weights=True,
-            mixed_inputs=True,
+        mixed_inputs=True, prompt_cache=1024,
     )  # fmt: skip
 
 
@@ -65,6 +65,46 @@ def test_what_is_left_to_the_engine_is_told() -> None:
     told = engine("llamacpp").memory(launch({"extra_args": ["-mm", "/models/eye.gguf"]}, context=1, users=1))
     assert told
     assert (told.files, told.assumptions) == ({"projector_bytes": ("/models/eye.gguf",)}, ())
+
+
+def test_a_draft_model_s_file_is_counted_and_the_rest_of_it_called_a_guess() -> None:
+    told = engine("llamacpp").memory(launch({"extra_args": ["-md", "/models/small.gguf"]}, context=1, users=1))
+    assert told
+    assert told.files == {"draft_bytes": ("/models/small.gguf",)}
+    assert "--model-draft" in told.assumptions[0]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "layers"),
+    [
+        ("exps=CPU", 1 << 20),
+        (r"blk\.[0-7]\.ffn_(up|down|gate)_exps=CPU", 8),
+        (r"blk\.([0-9]|1[01])\.ffn_.*_exps\.weight=CPU", 12),
+    ],
+)
+def test_experts_moved_by_name_are_counted_as_on_the_host(pattern: str, layers: int) -> None:
+    told = engine("llamacpp").memory(launch({"extra_args": ["-ot", pattern]}, gpus=(GPU_A,), context=1, users=1))
+    assert told
+    assert isinstance(told.options, LlamaOptions)
+    assert (told.options.expert_layers_on_host, told.assumptions) == (layers, ())
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["exps=CUDA1", "ffn_up=CPU", r"blk\.1[0-9]\..*_exps=CPU", "ffn_up_exps=CPU", "(=CPU", "exps=CPU,attn=CPU"],
+)
+def test_what_else_is_moved_by_name_is_not_guessed(pattern: str) -> None:
+    told = engine("llamacpp").memory(launch({"extra_args": ["-ot", pattern]}, gpus=(GPU_A,), context=1, users=1))
+    assert told
+    assert isinstance(told.options, LlamaOptions)
+    assert told.options.expert_layers_on_host == 0
+    assert "--override-tensor" in told.assumptions[0]
+
+
+def test_a_split_by_rows_is_called_by_its_name() -> None:
+    told = engine("llamacpp").memory(launch({"split_mode": "row"}, gpus=(GPU_A, GPU_B), context=1, users=1))
+    assert told
+    assert "--split-mode row" in told.assumptions[0]
 
 
 def test_options_of_vllm_become_habits() -> None:

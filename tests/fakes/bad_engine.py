@@ -40,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            self.compute()
         loading = time.monotonic() - began < given.load_for
         if given.health == "ok" or loading:
             self.answer(503 if loading else 200, {"status": "loading" if loading else "ok"})
@@ -49,14 +51,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.compute()
+        choice = {"index": 0, "text": "a", "message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}
+        self.answer(200, {"id": "1", "object": "text_completion", "choices": [choice]})
+
+    def compute(self) -> None:
         while given.hang:
             time.sleep(1)
         until = time.monotonic() + given.slow
         while time.monotonic() < until:
             say("prompt processing progress")
             time.sleep(0.2)
-        choice = {"index": 0, "text": "a", "message": {"role": "assistant", "content": "a"}, "finish_reason": "length"}
-        self.answer(200, {"id": "1", "object": "text_completion", "choices": [choice]})
 
     def answer(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()

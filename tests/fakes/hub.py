@@ -74,6 +74,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound" if known else "RepoNotFound"})
 
     def _file(self, name: str) -> None:
+        if name not in self.fake.files:
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+            return
         data, start = self.fake.files[name], 0
         headers = {
             "ETag": f'"{hashlib.sha256(data).hexdigest()}"',

@@ -43,6 +43,7 @@ class Parts:
         self.world = World(home / "pretend.json")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.odd: set[str] = set()
+        self.since = 0
         self.environment = {
             "CORTEX_STATE": str(home),
             "CORTEX_MODELS": str(home / "models"),
@@ -55,7 +56,7 @@ class Parts:
         made_model.write(home / "models", made_model.Shape(layers=1, vocab=1024, feed_forward=64), name="tiny")
         image = engine("llamacpp").image_for(gpus=False)
         self.world.add_image(image)
-        self.world.script(image, Script(load=0.3))
+        self.world.script(image, Script(load=0.3, lines=("reading the model",)))
         with self.world.open() as scene:
             scene.engine = f"127.0.0.1:{self.engine_port}"
 
@@ -164,6 +165,16 @@ class Parts:
     def containers(self) -> list[ImaginaryContainer]:
         with self.world.open() as scene:
             return [found for found in scene.containers.values() if found.state is State.RUNNING]
+
+    def mark(self) -> None:
+        """From here on calls are counted."""
+        with self.world.open() as scene:
+            self.since = scene.count
+
+    def calls(self, ended: int = 0) -> int:
+        """Calls since the mark that changed a container, as its host saw them; `ended` by themselves are none."""
+        with self.world.open() as scene:
+            return sum(seen.number > self.since for seen in scene.seen) - ended
 
     def ask(self, question: str) -> Any:
         """One value of the database, by a way of its own."""

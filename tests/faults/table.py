@@ -142,7 +142,7 @@ ROWS = (
     Fault(
         22,
         "An engine hangs: /health answers 200, and no token comes",
-        "Seen by what no request got and a probe of one token; replaced. A busy engine is left alone.",
+        "Doubted by what no request got, judged by its pulse, and replaced. A busy engine is left alone.",
     ),
     Fault(
         23,

@@ -115,7 +115,7 @@ def test_what_cannot_be_killed_is_stuck_and_holds_nobody_up(yard: Yard, record: 
 
 
 @pytest.mark.fault(22)
-def test_an_engine_that_gives_no_token_is_replaced(
+def test_an_engine_without_a_pulse_is_replaced(
     define: Define, loop: Loop, world: World, time: Time, silences: dict[UUID, int], record: Record
 ) -> None:
     world.script(IMAGE, Script(mute_after=0))
@@ -135,7 +135,7 @@ def test_an_engine_that_gives_no_token_is_replaced(
     ended = replica.attempts.get(number=1)
     assert asked >= TRIES
     assert (replica.observed, ended.exit_code is not None) == (Observed.READY, True)
-    record.saw(f"{ended.reason} It was asked for a token {asked} times, then replaced: {replica.observed}.")
+    record.saw(f"{ended.reason} Its pulse was felt {asked} times, then replaced: {replica.observed}.")
     record.check(loop.here)
 
 

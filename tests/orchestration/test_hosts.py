@@ -139,7 +139,7 @@ def test_a_model_goes_where_its_files_are_and_does_not_come_back(
 ) -> None:
     hosts.register(loop.here)
     define()
-    other = machine(time, "other")
+    other = machine(time, "zeta")
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr(settings.ENV, "cortex_models", tmp_path / "empty")
     assert loop.replica().host == loop.here.host

@@ -132,6 +132,11 @@ class Machine(RuleBasedStateMachine):
             self.tick()
         self.runtime.just_now = False
 
+    @rule(at=strategies.integers(0, 15))
+    def tick_and_the_engine_goes_meanwhile(self, at: int) -> None:
+        with once_at(at, lambda effect, moment: self.world.take_down()):
+            self.tick()
+
     @rule(name=names)
     def settle_alone(self, name: str) -> None:
         for model in Model.objects.filter(name=name):

@@ -17,7 +17,7 @@ from cortex.orchestration.identity import NameTaken
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import sweep
-from cortex.runtime.contract import Label
+from cortex.runtime.contract import Label, RuntimeFault
 from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.scene import Script
 from cortex.runtime.world import World
@@ -257,3 +257,17 @@ def test_labels_of_ours_without_our_install_are_a_strangers(define: Define, loop
     assert "not ours" in loop.look().reason
     assert other.find()
     assert Install.identity() != "another"
+
+
+def test_an_engine_that_answers_with_a_failure_is_as_good_as_silent(
+    define: Define, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define()
+    sweep(loop.here)
+
+    def failing() -> Any:
+        raise RuntimeFault("The container engine failed (HTTP 500).")
+
+    monkeypatch.setattr(loop.here.runtime, "find", failing)
+    sweep(loop.here)
+    assert loop.replica().observed == Observed.UNKNOWN

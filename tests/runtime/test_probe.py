@@ -9,7 +9,9 @@ import pytest
 
 from cortex.runtime.contract import Health
 from cortex.runtime.probe import ask, ask_all
-from engines.contract import Probe, one_token
+from engines.contract import Probe
+
+PULSE = Probe(path="/v1/completions", body='{"model": "tiny"}', any_answer=True)
 
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
@@ -59,7 +61,7 @@ def test_whatever_a_server_answers_is_one_of_three(serve: Serve, answer: bytes, 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n{}", b"HTTP/1.1 404 Not Found\r\n\r\n"])
 def test_whoever_answers_to_a_body_is_alive(serve: Serve, answer: bytes) -> None:
-    assert ask(serve(lambda connection: connection.sendall(answer)), one_token("tiny")) is Health.READY
+    assert ask(serve(lambda connection: connection.sendall(answer)), PULSE) is Health.READY
 
 
 def test_a_body_is_posted_whole(serve: Serve) -> None:
@@ -75,7 +77,7 @@ def test_a_body_is_posted_whole(serve: Serve) -> None:
 
         thread = threading.Thread(target=accept)
         thread.start()
-        probe = one_token("tiny")
+        probe = PULSE
         assert ask(f"127.0.0.1:{door.getsockname()[1]}", probe) is Health.READY
         thread.join(5)
     head, _, body = seen[0].partition("\r\n\r\n")
@@ -85,7 +87,7 @@ def test_a_body_is_posted_whole(serve: Serve) -> None:
 
 
 def test_who_does_not_answer_to_a_body_is_silent(serve: Serve) -> None:
-    probe = one_token("tiny").model_copy(update={"timeout": 0.2})
+    probe = PULSE.model_copy(update={"timeout": 0.2})
     assert ask(serve(lambda _: time.sleep(0.5)), probe) is Health.SILENT
 
 

@@ -115,7 +115,7 @@ def test_a_stray_is_told_with_its_grace_and_removed_by_a_word(bobs: Client, flee
 
 def test_a_stray_past_its_grace_waits_for_a_word(bobs: Client, fleet: Host) -> None:
     stray(fleet, first_seen_at=clock.now() - timedelta(hours=1))
-    assert b"kept: too many at once" in bobs.get("/hosts").content
+    assert b"stays until somebody says that it may go" in bobs.get("/hosts").content
 
 
 @pytest.mark.parametrize(

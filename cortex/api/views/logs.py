@@ -110,8 +110,7 @@ def _kept(attempt: Attempt | None, tail: int) -> list[str]:
 
 
 async def _follow(replica: UUID, found: Log) -> AsyncGenerator[str]:
-    if found.lines:
-        yield found.text()
+    yield found.text()
     if found.last is None:
         yield OUT_OF_REACH
         return
