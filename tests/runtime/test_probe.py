@@ -31,7 +31,7 @@ def serve() -> Iterator[Serve]:
                 except OSError:
                     return
 
-        threads.append(threading.Thread(target=once))
+        threads.append(threading.Thread(target=once, daemon=True))
         threads[-1].start()
         return f"127.0.0.1:{door.getsockname()[1]}"
 
