@@ -131,6 +131,7 @@ class Bench:
         took = []
         for _ in range(ROUNDS // 4):
             took.append(self._start("one"))
+            wait(lambda: self._state("one") == "ready")
             orders.stop("one", None)
             wait(lambda: self._state("one") == "absent")
         self._row("order committed -> create issued, broker down, worst of 5", max(took), "s", 8)
