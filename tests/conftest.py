@@ -58,6 +58,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture
 def broker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty broker, known to Celery and to the logs."""
+    app._after_fork()  # type: ignore[attr-defined]  # forgets connections to another test's broker
     monkeypatch.setattr(settings, "BROKER_URL", redis_url)
     monkeypatch.setattr(app.conf, "broker_url", redis_url)
     logs._client.cache_clear()

@@ -22,16 +22,31 @@ Result = dict[str, Any]
 
 
 def run(words: list[str]) -> int:
-    """Run the tests of all faults; without further words for pytest, write the page from what they saw."""
+    """Run the tests of all faults and write the page from what they saw.
+
+    With further words for pytest only some run, and the others' rows stay as their latest run left them.
+    """
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.unlink(missing_ok=True)
-    command = ["-m", "pytest", "-m", "fault", "--faults", "--fault-results", str(RESULTS), *words]
+    fresh = RESULTS.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    command = ["-m", "pytest", "-m", "fault", "--faults", "--fault-results", str(fresh), *words]
     status = subprocess.run([sys.executable, *command], check=False).returncode
-    if not words and RESULTS.exists():  # else pytest did not begin, and has said why
-        results = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    if fresh.exists():  # else pytest did not begin, and has said why
+        results = latest(read(RESULTS) if words else [], read(fresh))
+        RESULTS.write_text("".join(json.dumps(result) + "\n" for result in results))
         PAGE.write_text(page(results))
         print(f"{PAGE} is written.")
     return status
+
+
+def read(path: Path) -> list[Result]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def latest(before: list[Result], now: list[Result]) -> list[Result]:
+    """What each test saw when it ran last."""
+    again = {result["test"] for result in now}
+    return [result for result in before if result["test"] not in again] + now
 
 
 def page(results: Iterable[Result]) -> str:

@@ -17,6 +17,7 @@ GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInp
 AUTO_SLOTS = 4
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
 STRETCH = 4  # layers of one kind after each other that stand for more
+ENDING = 5  # the last layers of a run: a hybrid's whole period
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
 
@@ -78,7 +79,7 @@ def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[in
                 break
             chosen.add(index)
             missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
-        chosen.update(run[-SAMPLE:])
+        chosen.update(run[-ENDING:])
         spare = [index for index in run if index not in chosen]
         if len(spare) % 2:  # buffers change places from layer to layer
             chosen.add(spare[0])

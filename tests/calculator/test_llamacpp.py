@@ -15,7 +15,7 @@ from tools.truth_rows import Prediction
 TRUTH = Path(__file__).parent.parent / "truth"
 CHOSEN, *DRAWN = (
     [json.loads(line) for line in (TRUTH / f"llamacpp_{name}.jsonl").read_text().splitlines()]
-    for name in ("plans", "drawn", "drawn_later")  # the last one after the graphs were written
+    for name in ("plans", "drawn", "drawn_later", "drawn_last")  # the last two when the graphs had been written
 )
 ROWS = [*CHOSEN, *(row for rows in DRAWN for row in rows)]
 MIB = 1 << 20

@@ -5,6 +5,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from tests.plugin import SCRATCH
+
 
 def environment(offset: str) -> dict[str, str]:
     """For a process that is so far off, as in `+2h`; what it waits for takes as long as ever."""
@@ -14,7 +16,7 @@ def environment(offset: str) -> dict[str, str]:
 @cache
 def library() -> Path:
     """The path for LD_PRELOAD. Raises subprocess.CalledProcessError where the package cannot be had."""
-    folder = Path(tempfile.mkdtemp(prefix="cortex-faketime-"))
+    folder = Path(tempfile.mkdtemp(prefix="faketime-", dir=SCRATCH))
     folder.chmod(0o755)
     run = {"cwd": folder, "check": True, "capture_output": True}
     subprocess.run(["apt-get", "download", "libfaketime"], **run)  # type: ignore[call-overload]

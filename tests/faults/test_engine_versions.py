@@ -71,7 +71,8 @@ def test_an_engine_too_old_is_the_hosts_condition_and_what_it_runs_is_not_touche
     define: Define, loop: Loop, time: Time, docker: SkewedDocker, record: Record, tmp_path: Path
 ) -> None:
     with loop.world.open() as scene:  # one machine, seen in two ways
-        scene.name = DockerRuntime(SOCKET, "skewed", tmp_path).facts().name
+        facts = DockerRuntime(SOCKET, "skewed", tmp_path).facts()
+        scene.name, scene.identity = facts.name, facts.identity
     define()
     assert loop.look().observed == Observed.READY
     docker.newest, docker.oldest = "1.39", "1.12"

@@ -143,7 +143,7 @@ def test_what_strangers_use_is_not_given_away_and_named(define: Define, loop: Lo
 @pytest.mark.django_db
 def test_more_cards_wanted_than_held_is_a_change(define: Define, loop: Loop, world: World) -> None:
     for number in range(2):
-        loop.card(f"GPU-{number}")
+        loop.card(f"GPU-{number}", index=number)
         world.add_gpus(ImaginaryGpu(uuid=f"GPU-{number}"))
     define(gpus=1)
     loop.look()

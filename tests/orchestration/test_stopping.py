@@ -11,7 +11,7 @@ from cortex.fleet.models import Replica
 from cortex.fleet.states import Observed, Phase
 from cortex.orchestration import agent as module
 from cortex.orchestration import orders
-from cortex.orchestration.agent import DRAINS_EVERY, Agent
+from cortex.orchestration.agent import AT_REST, DRAINS_EVERY, Agent
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.stopping import DRAIN_FOR
 from cortex.telemetry import inflight
@@ -63,7 +63,7 @@ def test_the_agent_looks_at_what_drains_all_the_time_and_at_nothing_else(
     del in_flight[draining.id]
     agent._due()
     assert loop.replica().phase == Phase.STOPPED
-    assert agent._due() is None
+    assert agent._due() == AT_REST
 
 
 def test_the_pause_after_a_round_is_what_the_round_says(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

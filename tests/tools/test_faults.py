@@ -55,3 +55,9 @@ def test_no_engines_words_break_the_table(words: str) -> None:
     lines = faults.page([result(3, seen=[words])]).splitlines()
     assert len([line for line in lines if line.startswith("| ")]) == len(FAULTS) + 1
     assert "<script>" not in "".join(lines)
+
+
+def test_a_test_that_ran_again_is_told_as_it_ran_last() -> None:
+    before = [result(3, outcome="failed"), result(4, test="another")]
+    now = [result(3, seen=["Adopted."])]
+    assert faults.latest(before, now) == [before[1], *now]
