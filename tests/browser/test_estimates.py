@@ -10,7 +10,7 @@ from cortex.access.models import Person
 from tests import scene
 from tests.browser.pages import sign_in
 from tests.browser.test_looks import look
-from tests.weights import LLAMA, put_gguf, put_safetensors
+from tests.weights import LLAMA, put_gguf
 
 pytestmark = pytest.mark.browser
 
@@ -41,28 +41,6 @@ def test_the_panel_follows_the_form_and_its_buttons_fill_it(page: Page, admin: P
     page.set_viewport_size({"width": 1280, "height": 860})
     panel.get_by_role("button", name="Shorten the context").click()
     assert page.get_by_label("Context", exact=True).input_value() != "131072"
-    expect(panel.locator("[data-verdict='fits'], [data-verdict='tight']")).to_be_visible()
-
-
-def test_a_button_can_change_files_engine_and_options_at_once(page: Page, admin: Person, weights: str) -> None:
-    folder: Path = settings.ENV.cortex_models
-    if not (folder / LLAMA).exists():
-        put_safetensors(folder, LLAMA)
-    scene.whole_fleet(admin)
-    sign_in(page, "alice", "alice's password")
-    page.goto("/define")
-    panel = page.locator("estimate-panel")
-    page.get_by_label("File or folder").fill(LLAMA)
-    page.locator("#engine-vllm").check()
-    page.get_by_label("Context", exact=True).fill("131072")
-    page.get_by_label("GPUs", exact=True).fill("1")
-    page.get_by_label("Users", exact=True).fill("16")
-    page.locator("[name='options.gpu_memory_utilization']").fill("0.3")
-    expect(panel.locator("[data-verdict='does_not_fit']")).to_be_visible()
-    button = panel.get_by_role("button", name="under llama.cpp").first
-    button.click()
-    expect(page.locator("#engine-llamacpp")).to_be_checked()
-    expect(page.get_by_label("File or folder")).to_have_value(weights)
     expect(panel.locator("[data-verdict='fits'], [data-verdict='tight']")).to_be_visible()
 
 
