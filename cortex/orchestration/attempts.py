@@ -38,7 +38,8 @@ def begin(replica: Replica, image: str) -> Attempt:
 
 
 def _next(replica: Replica, image: str) -> Attempt:
-    last = replica.attempts.first()
+    slot = Attempt.objects.filter(replica__model=replica.model, replica__slot=replica.slot)
+    last = slot.order_by("-number").first()
     return replica.attempts.create(
         number=last.number + 1 if last else 1,
         turn=replica.turn,
@@ -46,6 +47,13 @@ def _next(replica: Replica, image: str) -> Attempt:
         image=image,
         queued_at=clock.now(),
     )
+
+
+def hand_on(replica: Replica) -> None:
+    """Its row goes: who has its slot now keeps the history of its starts, whose numbers are the slot's."""
+    heir = Replica.objects.filter(model=replica.model, slot=replica.slot).exclude(id=replica.id).first()
+    if heir:
+        replica.attempts.exclude(number__in=heir.attempts.values("number")).update(replica=heir)
 
 
 def end(

@@ -15,7 +15,7 @@ from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Host, Lack, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import needs, plan, seats
+from cortex.orchestration import attempts, needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.orchestration.hosts import silent_together
 from cortex.telemetry import logs
@@ -72,6 +72,7 @@ def _is_over(replica: Replica) -> bool:
     if not Replica.objects.filter(surplus(), id=replica.id).exists() or not _has_nothing(replica):
         return False
     transaction.on_commit(partial(logs.drop, replica.id))
+    attempts.hand_on(replica)
     replica.call_off()  # it leaves its slot to the one that replaces it
     replica.delete()
     return True

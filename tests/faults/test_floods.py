@@ -42,6 +42,7 @@ def resident() -> int:
 
 
 @pytest.mark.fault(43)
+@pytest.mark.django_db(transaction=True)
 def test_a_flood_is_capped_and_the_calm_is_heard(broker: str, bench: DockerBench, record: Record) -> None:
     flood, calm = uuid4(), uuid4()
     for replica, script in ((flood, FLOOD), (calm, CALM)):

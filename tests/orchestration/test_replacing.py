@@ -15,7 +15,7 @@ from cortex.orchestration.sweep import sweep
 from cortex.runtime.contract import Container, Label, State
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
-from tests.orchestration.conftest import Loop
+from tests.orchestration.conftest import IMAGE, Loop
 
 pytestmark = pytest.mark.django_db
 Define = Callable[..., Model]
@@ -96,6 +96,27 @@ def test_files_that_are_not_there_leave_the_old_one_serving(define: Define, loop
     loop.settle(20)
     assert serves(loop) == {serving.id}
     assert "gone.gguf" in status(loop.replica().model, list(Replica.objects.all())).reason
+
+
+def test_the_history_of_starts_stays_with_the_slot(define: Define, loop: Loop, serving: Container) -> None:
+    define(**CHANGED)
+    loop.settle()
+    history = loop.replica().attempts.values_list("number", "image", "reason")
+    assert list(history) == [(2, NEWER, ""), (1, IMAGE, "Another replica has its place.")]
+    assert only(loop).labels[Label.ATTEMPT] == "2"
+
+
+def test_the_history_of_a_recalled_start_stays_with_the_slot(
+    define: Define, loop: Loop, world: World, serving: Container
+) -> None:
+    world.script(NEWER, Script(load=5, exit_after=1, exit_code=1))
+    define(**CHANGED)
+    loop.settle(4)
+    define()
+    loop.settle()
+    assert set(loop.replica().attempts.values_list("image", flat=True)) == {IMAGE, NEWER}
+    assert only(loop).id == serving.id
+    assert violations(loop) == []
 
 
 def test_going_back_to_what_serves_recalls_the_new_one(
