@@ -37,7 +37,9 @@ class Seen:
 def look(runtime: Runtime, replica: Replica, attempt: Attempt | None) -> Seen:
     """Inspect and probe. A host that does not tell is UNKNOWN, which nobody acts upon."""
     try:
-        container = runtime.inspect(replica.container_name) or _renamed(runtime, replica)
+        container = runtime.inspect(replica.container_name)
+        if container is None or not is_of(container, replica):
+            container = _renamed(runtime, replica) or container
         if container is None:
             _check_engine(runtime, replica)
     except RuntimeFault as fault:

@@ -328,6 +328,22 @@ def test_a_file_that_vanished_is_named_and_nothing_is_left(define: Define, loop:
     assert loop.containers() == []
 
 
+def test_a_stranger_who_took_our_name_does_not_hide_what_runs_of_ours(define: Define, loop: Loop, world: World) -> None:
+    loop.card()
+    world.add_gpus(ImaginaryGpu(uuid="GPU-0"))
+    define()
+    loop.settle()
+    with world.open() as scene:
+        (ours,) = scene.containers.values()
+        ours.name = "renamed"
+    stranger = FakeRuntime(world, "another", settings.ENV.cortex_models)
+    stranger.create(loop.replica().container_name, ContainerSpec(image=IMAGE, argv=()), {Label.REPLICA: "other"})
+    orders.stop("tiny", None)
+    loop.look()
+    assert (loop.containers(), len(stranger.find())) == ([], 1)
+    assert not loop.replica().seats.exists()
+
+
 def test_a_stranger_with_our_name_is_left_alone(define: Define, loop: Loop, world: World) -> None:
     define()
     stranger = FakeRuntime(world, "another", settings.ENV.cortex_models)
