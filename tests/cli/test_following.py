@@ -60,7 +60,9 @@ def test_following_prints_lines_as_they_come_until_ctrl_c(web: str, bob: Person)
     logs.ship(replica.id, 1, [(time.time_ns(), "before")])
     env = {**os.environ, "CORTEX_URL": web, "CORTEX_TOKEN": key_of(bob)}
     command = [sys.executable, "-m", "cortex.cli", "logs", "-f", "tiny"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs us in the background ignores it
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as following:
+        signal.signal(signal.SIGINT, before)
         assert following.stdout
         assert following.stdout.readline() == "before\n"
         logs.ship(replica.id, 2, [(time.time_ns(), "of the next attempt")])
