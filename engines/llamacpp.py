@@ -159,7 +159,7 @@ class LlamaCppOptions(Arguments):
         (),
         max_length=16,
         title="Share of each GPU",
-        description="Proportion of the model that each GPU takes, in their order, for example 3 and 1.",
+        description="Proportion of the model that each GPU takes, in their order, for example 3 and 1; else all alike.",
         json_schema_extra=drawn("GPUs", "--tensor-split", short=("-ts",), joiner=",", advanced=True),
     )
     main_gpu: int | None = Field(
@@ -352,6 +352,8 @@ def _defaults(launch: Launch, options: LlamaCppOptions) -> LlamaCppOptions:
         chosen["threads"] = max(1, launch.cores - 2)
     if options.n_gpu_layers is None and launch.gpus:
         chosen["n_gpu_layers"] = ALL_LAYERS
+    if options.split_mode != "none":
+        chosen["tensor_split"] = _split(options, len(launch.gpus))
     return options.model_copy(update=chosen)
 
 
@@ -388,10 +390,11 @@ def _overridden(options: LlamaCppOptions) -> int | None:
 
 
 def _split(options: LlamaCppOptions, gpus: int) -> tuple[float, ...]:
+    """Alike where nothing is said: left to itself the engine splits by what is free at that moment."""
     if options.split_mode == "none" and gpus > 1:
         main = options.main_gpu or 0
         return tuple(1.0 if gpu == main else 0.0 for gpu in range(gpus))
-    return options.tensor_split
+    return options.tensor_split or ((1.0,) * gpus if gpus > 1 else ())
 
 
 def _left_open(launch: Launch, options: LlamaCppOptions) -> Iterator[str]:
@@ -404,8 +407,6 @@ def _left_open(launch: Launch, options: LlamaCppOptions) -> Iterator[str]:
             f"--split-mode {options.split_mode} cannot be foreseen per GPU: counted as if split by layers, "
             "whose sum is right while the main GPU holds more than its part."
         )
-    elif len(launch.gpus) > 1 and not options.tensor_split and options.split_mode != "none":
-        yield "No shares are set: counted as equal, while the engine shares by what each GPU has free when it starts."
     if _overridden(options) is None:
         yield (
             "--override-tensor moves more than whole layers of experts: it is not counted. "

@@ -179,3 +179,12 @@ def test_every_flag_is_in_the_help_of_the_built_image() -> None:
         pytest.skip(f"{IMAGE} is not built on this machine")
     asked = subprocess.run(["docker", "run", "--rm", IMAGE, "--help"], capture_output=True, text=True, check=True)
     assert {flag for flag in emittable() if not re.search(rf"(^|[\s,]){flag}([\s,]|$)", asked.stdout)} == set()
+
+
+def test_several_gpus_take_alike_unless_people_say_otherwise() -> None:
+    """Left to itself the engine splits by what is free at that moment, which nobody can foresee."""
+    two = {"gpus": (GPU_A, GPU_B)}
+    assert value_of(spec({}, **two).argv, "--tensor-split") == "1.0,1.0"
+    assert value_of(spec({"tensor_split": [3, 1]}, **two).argv, "--tensor-split") == "3.0,1.0"
+    assert "--tensor-split" not in spec({"split_mode": "none"}, **two).argv
+    assert "--tensor-split" not in spec({}, gpus=(GPU_A,)).argv
