@@ -22,6 +22,7 @@ BATCH = 500
 WAITING = 10_000
 PAUSE = 1.0
 A_SECOND = 2000
+LINGERS = 5.0  # seconds that a container's last lines are read after it is gone
 
 
 class Shipper:
@@ -31,6 +32,7 @@ class Shipper:
         self._runtime = runtime
         self._lines: queue.Queue[Line] = queue.Queue(WAITING)
         self._followers: dict[str, threading.Thread] = {}
+        self._gone_at: dict[str, float] = {}
         self._milestones = Milestones()
 
     def follow(self, containers: list[Container]) -> None:
@@ -38,8 +40,12 @@ class Shipper:
         present = {
             container.id: container for container in containers if container.started_at and replica_of(container)
         }
-        for gone in [id for id, thread in self._followers.items() if id not in present and not thread.is_alive()]:
-            del self._followers[gone]
+        for gone in self._followers.keys() - present.keys():
+            self._gone_at.setdefault(gone, time.monotonic())
+            thread = self._followers.get(gone)
+            if thread is None or not thread.is_alive():
+                self._followers.pop(gone, None)
+                del self._gone_at[gone]
         for id in present.keys() - self._followers.keys():
             thread = threading.Thread(target=self._read, args=(present[id],), name=f"log-{id[:12]}", daemon=True)
             self._followers[id] = thread
@@ -82,11 +88,18 @@ class Shipper:
             since = logs.last_stamp(replica, attempt)
             with self._runtime.logs(container.id, since=since, follow=True) as lines:
                 for line in paced(lines):
+                    if self._is_over(container.id):
+                        break
                     self._lines.put((replica, attempt, line.stamp, line.text))
         except (RuntimeFault, redis.RedisError) as error:
             log.warning("the log of %s is interrupted: %s", container.name, error)
             time.sleep(PAUSE)
             self._followers.pop(container.id, None)
+
+    def _is_over(self, container: str) -> bool:
+        """Whether what is left of a log is that of a flood: its container has been gone for a while."""
+        gone_at = self._gone_at.get(container)
+        return gone_at is not None and time.monotonic() - gone_at > LINGERS
 
 
 def paced(lines: Iterable[LogLine]) -> Iterator[LogLine]:
