@@ -118,7 +118,10 @@ def test_a_task_outlives_the_brokers_patience_and_is_delivered_again(
 
     def look(id: uuid.UUID, here: Here) -> None:
         delivered.append(real.monotonic())
-        reconcile(id, here)
+        try:
+            reconcile(id, here)
+        finally:
+            connection.close()
         took.append(real.monotonic() - delivered[-1])
 
     monkeypatch.setattr(tasks, "reconcile", look)
