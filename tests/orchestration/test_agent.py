@@ -29,7 +29,9 @@ pytestmark = pytest.mark.django_db
 def agent(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Agent:
     monkeypatch.setattr(agents, "LOGS_EVERY", 0.0)
     monkeypatch.setattr(agents, "BRIEFLY", 0.0)
-    return Agent(loop.here)
+    agent = Agent(loop.here)
+    monkeypatch.setattr(agent._looks, "ask", lambda replica: None)  # its threads would outlive the test
+    return agent
 
 
 def asked(of: Callable[[], object]) -> int:
