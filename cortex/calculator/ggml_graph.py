@@ -10,20 +10,26 @@ ALIGNMENT = 128
 
 
 class Node:
-    """A tensor: the result of an operation, a view of another, an input, or something allocated elsewhere."""
+    """A tensor: the result of an operation, a view of another, an input, or something allocated elsewhere.
 
-    __slots__ = ("allocated", "at", "backend", "bare", "buffer", "children", "inplace", "is_input", "is_view", "kept",
-                 "root", "row", "seen", "size", "srcs", "views", "weight")  # fmt: skip
+    ``row`` and the size stand for the layout: equal ones may share memory. ``at`` is -1 while it has no memory.
+    """
 
-    def __init__(self, size: int, srcs: Sequence["Node"] = (), *, inplace: bool = False, row: int = 0) -> None:
+    __slots__ = ("at", "backend", "bare", "children", "inplace", "is_input", "is_view", "kept", "root", "row", "seen", "size",
+                 "srcs", "views", "weight")  # fmt: skip
+
+    def __init__(
+        self, size: int, srcs: tuple["Node", ...] = (), inplace: bool = False, row: int = 0, backend: int = -1
+    ) -> None:
         self.size = size
-        self.srcs = list(srcs)
+        self.srcs = srcs
         self.inplace = inplace
-        self.row = row  # with the size, stands for the layout: equal ones may share memory
+        self.row = row
+        self.backend = backend
         self.root: Node | None = None
-        self.is_view = self.is_input = self.kept = self.weight = self.allocated = self.seen = self.bare = False
-        self.backend = self.buffer = -1
-        self.children = self.views = self.at = 0
+        self.is_view = self.is_input = self.kept = self.weight = self.seen = self.bare = False
+        self.children = self.views = 0
+        self.at = -1
 
 
 class Graph:
@@ -37,21 +43,21 @@ class Graph:
 
     def input(self, size: int) -> Node:
         """Data from outside, one buffer on the host."""
-        node = Node(size)
-        node.is_input, node.backend = True, self.backends - 1
+        node = Node(size, backend=self.backends - 1)
+        node.is_input = True
         return node
 
     def stored(self, backend: int, size: int = 0, *, weight: bool = False) -> Node:
         """A tensor that lives elsewhere; ``size`` is what a copy of it would take on another device."""
-        node = Node(size)
-        node.backend, node.weight, node.seen, node.bare = backend, weight, True, not size
+        node = Node(size, backend=backend)
+        node.weight, node.seen, node.bare = weight, True, not size
         self.lends = self.lends or weight
         return node
 
     def view(self, source: Node, size: int | None = None, *, row: int = 0) -> Node:
         """A look at ``source`` (view, reshape, permute), which moves nothing."""
-        node = Node(source.size if size is None else size, (source,), row=row or source.row)
-        node.root = source.root if source.root is not None else source
+        node = Node(source.size if size is None else size, (source,), False, row or source.row)
+        node.root = source if source.root is None else source.root
         node.is_view = True
         return node
 
@@ -96,60 +102,68 @@ def _assign(graph: Graph) -> None:
         if node.backend < 0 and node.root is not None and not node.is_view:
             node.backend = node.root.backend
     ops = [node for node in graph.nodes if not node.is_view]
-    for order in (ops, ops[::-1]):
-        _spread(order, skipped=host)
-    for order in (ops, ops[::-1]):
-        _spread(order, skipped=-1)
+    for order, skipped in ((ops, host), (ops[::-1], host), (ops, -1), (ops[::-1], -1)):
+        if not _spread(order, skipped):
+            break
     for node in graph.nodes:
         if node.is_view and node.root is not None:
             node.backend = node.root.backend
 
 
-def _spread(ops: list[Node], skipped: int) -> None:
-    current = -1
+def _spread(ops: list[Node], skipped: int) -> int:
+    """How many are left without a backend when each took that of the one before, the skipped one's excepted."""
+    current, left = -1, 0
     for node in ops:
         if node.backend < 0:
             node.backend = current
+            left += current < 0
         else:
             current = -1 if node.backend == skipped else node.backend
+    return left
 
 
 def _split(graph: Graph, copies: int) -> list[Node]:
     """Cuts the graph where the backend changes and puts the copies of foreign inputs in front of each piece."""
     result: list[Node] = []
-    made: dict[tuple[int, int], Node] = {}
+    made: dict[tuple[Node, int], Node] = {}
     piece: list[Node] = []
     fresh: list[tuple[Node, Node]] = []
     current = -1
     for node in graph.nodes:
         if not node.is_view:
-            if node.backend != current or (graph.lends and fresh and _brings_weight(node)):
+            backend = node.backend
+            if backend != current or (graph.lends and fresh and _brings_weight(node)):
                 _close(result, piece, fresh)
-                current = node.backend
-            _bring(graph, node, made, fresh, copies)
+                current = backend
+            for source in node.srcs:
+                if source.backend != backend and not source.bare:
+                    _bring(graph, node, made, fresh, copies)
+                    break
         piece.append(node)
     _close(result, piece, fresh)
     return result
 
 
 def _bring(
-    graph: Graph, node: Node, made: dict[tuple[int, int], Node], fresh: list[tuple[Node, Node]], copies: int
+    graph: Graph, node: Node, made: dict[tuple[Node, int], Node], fresh: list[tuple[Node, Node]], copies: int
 ) -> None:
     """Replaces inputs that live on other backends by copies, each made once."""
-    for index, source in enumerate(node.srcs):
-        if source.backend == node.backend or source.bare:
-            continue
-        key = (id(source), node.backend)
-        if key not in made:
-            made[key] = _copy_of(graph, source, node.backend, copies)
-            fresh.append((source, made[key]))
-        node.srcs[index] = made[key]
+    found = []
+    for source in node.srcs:
+        if source.backend != node.backend and not source.bare:
+            key = (source, node.backend)
+            if key not in made:
+                made[key] = _copy_of(graph, source, node.backend, copies)
+                fresh.append((source, made[key]))
+            source = made[key]
+        found.append(source)
+    node.srcs = tuple(found)
 
 
 def _close(result: list[Node], piece: list[Node], fresh: list[tuple[Node, Node]]) -> None:
     for source, copy in fresh:
-        keeper = Node(0, (source,))
-        keeper.is_view, keeper.backend = True, source.backend
+        keeper = Node(0, (source,), backend=source.backend)
+        keeper.is_view = True
         result.extend((keeper, copy))
     result.extend(piece)
     piece.clear()
@@ -161,8 +175,7 @@ def _brings_weight(node: Node) -> bool:
 
 
 def _copy_of(graph: Graph, source: Node, backend: int, copies: int) -> Node:
-    copy = Node(source.size, row=source.row)
-    copy.backend = backend
+    copy = Node(source.size, row=source.row, backend=backend)
     if copies > 1:
         copy.kept = True
         copy.size = source.size if source.is_input else _stepped(source.size, copies)
@@ -174,14 +187,14 @@ def _allocate(graph: Graph, nodes: list[Node]) -> list[int]:
     """Peak bytes per backend: ggml_gallocr_alloc_graph_impl."""
     pools = [Pool() for _ in range(graph.backends)]
     for node in graph.inputs:
-        _place(node, pools)
+        node.at = pools[node.backend].take(node.size)
     _count_uses(nodes)
     for node in nodes:
-        if not node.is_view and node.root is None:
-            _place(node, pools)
+        if node.at < 0 and not node.is_view and node.root is None and not (node.inplace and _takes_over(node)):
+            node.at = pools[node.backend].take(node.size)
         for source in node.srcs:
             source.children -= 1
-            if source.children == 0 and source.views == 0:
+            if not (source.children or source.views):
                 _release(source, pools)
     return [pool.peak for pool in pools]
 
@@ -194,29 +207,19 @@ def _count_uses(nodes: list[Node]) -> None:
             source.children += 1
 
 
-def _place(node: Node, pools: list["Pool"]) -> None:
-    if node.allocated:
-        return
-    node.allocated = True
-    if node.inplace:
-        for parent in node.srcs:
-            if _may_take_over(node, parent):
-                node.buffer, node.at, parent.allocated = parent.buffer, parent.at, False
-                return
-    node.buffer = node.backend
-    node.at = pools[node.buffer].take(node.size)
-
-
-def _may_take_over(node: Node, parent: Node) -> bool:
-    return (
-        parent.allocated
-        and not parent.kept
-        and not parent.is_view
-        and parent.children == 1
-        and parent.views == 0
-        and parent.size == node.size
-        and parent.row == node.row
-    )
+def _takes_over(node: Node) -> bool:
+    """Whether it takes the memory, wherever that is, of the first of its sources that is used by nobody else."""
+    for parent in node.srcs:
+        if (
+            parent.children == 1
+            and parent.at >= 0
+            and parent.size == node.size
+            and parent.row == node.row
+            and not (parent.kept or parent.is_view or parent.views)
+        ):
+            node.at, node.backend, parent.at = parent.at, parent.backend, -1
+            return True
+    return False
 
 
 def _release(node: Node, pools: list["Pool"]) -> None:
@@ -228,9 +231,9 @@ def _release(node: Node, pools: list["Pool"]) -> None:
         if root.views or root.children:
             return
         node = root
-    if node.allocated and not node.kept:
-        pools[node.buffer].give(node.at, node.size)
-        node.allocated = False
+    if node.at >= 0 and not node.kept:
+        pools[node.backend].give(node.at, node.size)
+        node.at = -1
 
 
 class Pool:

@@ -20,6 +20,8 @@ STRETCH = 4  # layers of one kind after each other that stand for more
 ENDING = 5  # the last layers of a run: a hybrid's whole period
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
+Kind = tuple[object, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
@@ -49,8 +51,11 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     model = _model(shape, options, placement, devices)
     caches = cache_bytes(shape, options, placement, devices)
     states = state_bytes(shape, options, placement, devices)
+    chosen = sample(shape, options, placement)
     graph = GRAPHS.get(shape.family, LlamaGraph)
-    compute = graph(shape, options, placement, devices).buffers(sample(shape, options, placement))
+    compute = graph(shape, options, placement, devices).buffers(chosen.layers)
+    for device, like in chosen.twins.items():
+        compute[device] = compute[like]
     plans = [
         DevicePlan(*sums, state)
         for sums, state in zip(
@@ -62,29 +67,54 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     return LlamaPlan(tuple(plans[:-1]), plans[-1])
 
 
-def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
-    """Numbers of layers whose graph needs what the whole graph needs.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Numbers of layers whose graph needs what the whole graph needs; ``twins`` are devices left out, each with the
+    one that does the same."""
 
-    Of each run of layers on one device, its stretches of one kind thinned out: the beginning, until every kind was
-    there twice, and the end.
-    """
+    layers: list[int]
+    twins: dict[int, int]
+
+
+def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> Sample:
+    """Of each run of layers on one device, its stretches of one kind thinned out: the beginning, until every kind was
+    there twice, and the end. Of alike runs between two other GPUs, the first."""
     kinds = [_kind(layer, index < options.expert_layers_on_host) for index, layer in enumerate(shape.layers)]
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
+    runs = [list(group) for _, group in groupby(trunk, key=lambda index: placement.layers[index])]
+    twins = _twins(runs, kinds, placement)
     chosen: set[int] = set()
-    for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
-        run = _thinned(kinds, list(group))
-        missing = {kind: min(SAMPLE, count) for kind, count in Counter(kinds[each] for each in run).items()}
-        for index in run:
-            if not any(missing.values()):
-                break
-            chosen.add(index)
-            missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
-        chosen.update(run[-ENDING:])
-        spare = [index for index in run if index not in chosen]
-        if len(spare) % 2:  # buffers change places from layer to layer
-            chosen.add(spare[0])
-    chosen.update(_borrowers(shape, options, placement))
-    return sorted(chosen)
+    for run in runs:
+        if placement.layers[run[0]] not in twins:
+            chosen.update(_sampled(_thinned(kinds, run), kinds))
+    chosen.update(index for index in _borrowers(shape, options, placement) if placement.layers[index] not in twins)
+    return Sample(sorted(chosen), twins)
+
+
+def _twins(runs: Sequence[list[int]], kinds: Sequence[Kind], placement: Placement) -> dict[int, int]:
+    """GPUs between two others whose layers, and the one before them, are of the same kinds as an earlier one's."""
+    seen: dict[tuple[Kind, ...], int] = {}
+    twins = {}
+    for run in [run for run in runs if placement.layers[run[0]] != HOST][1:-1]:
+        device = placement.layers[run[0]]
+        first = seen.setdefault(tuple(kinds[index] for index in (run[0] - 1, *run)), device)
+        if first != device:
+            twins[device] = first
+    return twins
+
+
+def _sampled(run: list[int], kinds: Sequence[Kind]) -> set[int]:
+    """The beginning and the end of a run; an odd number is left out of neither: buffers change places each layer."""
+    chosen: set[int] = set()
+    missing = {kind: min(SAMPLE, count) for kind, count in Counter(kinds[each] for each in run).items()}
+    for index in run:
+        if not any(missing.values()):
+            break
+        chosen.add(index)
+        missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
+    chosen.update(run[-ENDING:])
+    spare = [index for index in run if index not in chosen]
+    return chosen | set(spare[: len(spare) % 2])
 
 
 def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
@@ -94,9 +124,6 @@ def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> lis
     return [
         index for index, layer in enumerate(shape.layers) if layer.shared_kv and lenders != {placement.layers[index]}
     ]
-
-
-Kind = tuple[object, ...]
 
 
 def _thinned(kinds: Sequence[Kind], run: list[int]) -> list[int]:

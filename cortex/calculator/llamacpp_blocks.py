@@ -114,23 +114,22 @@ class Blocks:
         return int(sizes.pop()) if len(sizes) == 1 else 0
 
     def _new(self, width: int, tokens: int, *srcs: Node, inplace: bool = False, backend: int = -1) -> Node:
-        node = Node(width * tokens * F32, srcs, inplace=inplace, row=width)
-        node.backend = backend
-        return node
+        return Node(width * tokens * F32, srcs, inplace, width, backend)
 
     def _matmul(self, width: int, source: Node, tokens: int = 0, weight: int = 0, *more: Node) -> Node:
         """A product with a weight of the present layer."""
         lent = self.options.lends_weights and self.device == self.devices > 0 and self.tokens >= SMALL_BATCH
-        node = self._new(width, tokens or self.tokens, source, *more, backend=0 if lent else self.device)
         if lent:
-            node.srcs.append(self.graph.stored(self.devices, weight, weight=True))
-        return node
+            more = (*more, self.graph.stored(self.devices, weight, weight=True))
+        return self._new(width, tokens or self.tokens, source, *more, backend=0 if lent else self.device)
 
     def _norm(self, width: int, source: Node, tokens: int = 0, *, pinned: bool = True) -> Node:
-        norm = self._new(width, tokens or self.tokens, source, inplace=self.shape.family not in CENTRED)
+        """A norm and its weight, whose product takes over the norm's memory: one step where both run on one device."""
+        tokens, inplace = tokens or self.tokens, self.shape.family not in CENTRED
         if self.pinned and pinned:
-            norm.backend = self.device
-        return self._new(width, tokens or self.tokens, norm, inplace=True, backend=self.device)
+            return self._new(width, tokens, source, inplace=inplace, backend=self.device)
+        norm = self._new(width, tokens, source, inplace=inplace)
+        return self._new(width, tokens, norm, inplace=True, backend=self.device)
 
     def _feed_forward(self, layer: Layer, source: Node, tokens: int) -> Node:
         if layer.experts:
@@ -176,13 +175,8 @@ class Blocks:
         down = self._matmul(hidden * used, inner, tokens, weight, chosen)
         self.device = device
         weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
-        graph.expand(weighed)
-        parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]
-        total = parts[0]
-        for part in parts[1:]:
-            total = graph.expand(self._new(hidden, tokens, total, part, inplace=True))
-        if used == 1:
-            total = self._new(hidden, tokens, total)
+        # the sum of all parts: each addition takes over the memory of the one before
+        total = graph.expand(self._new(hidden, tokens, graph.view(weighed)))
         if layer.shared_ff:
             shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
             total = self._new(hidden, tokens, total, shared, inplace=True)

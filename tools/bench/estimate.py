@@ -1,4 +1,4 @@
-"""How long one estimate takes, for every recorded model: milliseconds of CPU, and against reading the file's header."""
+"""How long one estimate takes, for every recorded model on several counts of GPUs, and against reading its header."""
 
 import tempfile
 import time
@@ -11,26 +11,30 @@ from cortex.calculator.gguf import read_set
 from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.memory import Card, estimate
 from engines.habits import LlamaOptions
+from tools.plans.further_models import further_models
 from tools.plans.record import models
 from tools.plans.sparse import write_sparse
 
-CARDS = [Card(80 << 30)] * 2
+COUNTS = (0, 1, 2, 4, 8)
 OPTIONS = LlamaOptions(context=32768, slots=4)
 ROUNDS = 5
 
 
 def main() -> None:
-    """Prints the median and the worst model."""
+    """Prints the median and the worst."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for model in models():
+        for model in (*models(), *further_models()):
             path = write_sparse(Path(folder) / f"{model.name}.gguf", model.family, model.header(), model.layout)
             shape = shape_of(read_set(path))
-            estimated, read = partial(estimate, shape, OPTIONS, CARDS), partial(read_set, path)
-            rows.append((cost(estimated), cost(read), model.name))
-    spent = sorted(rows)
-    print(f"{len(rows)} models, {ROUNDS} rounds each, CPU milliseconds (the least of its rounds for each model)")
-    print(f"estimate: median {median(row[0] for row in rows):.2f}, worst {spent[-1][0]:.2f} ({spent[-1][2]})")
+            read = cost(partial(read_set, path))
+            rows += [
+                (cost(partial(estimate, shape, OPTIONS, [Card(80 << 30)] * count)), read, f"{model.name}, {count} GPUs")
+                for count in COUNTS
+            ]
+    worst = max(rows)
+    print(f"{len(rows) // len(COUNTS)} models on {COUNTS} GPUs, {ROUNDS} rounds each, CPU milliseconds (the least)")
+    print(f"estimate: median {median(row[0] for row in rows):.2f}, worst {worst[0]:.2f} ({worst[2]})")
     print(f"header:   median {median(row[1] for row in rows):.2f}")
     print(f"estimate / header: median {median(row[0] / row[1] for row in rows):.2f}")
 
