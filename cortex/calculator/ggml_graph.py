@@ -4,8 +4,6 @@ Follows ggml's own scheduler and allocator (ggml-backend.cpp, ggml-alloc.c), so 
 is planned here as llama.cpp plans it, without llama.cpp.
 """
 
-from collections.abc import Sequence
-
 ALIGNMENT = 128
 
 
@@ -15,8 +13,8 @@ class Node:
     ``row`` and the size stand for the layout: equal ones may share memory. ``at`` is -1 while it has no memory.
     """
 
-    __slots__ = ("at", "backend", "bare", "children", "inplace", "is_input", "is_view", "kept", "root", "row", "seen", "size",
-                 "srcs", "views", "weight")  # fmt: skip
+    __slots__ = ("at", "backend", "bare", "children", "inplace", "is_input", "is_view", "kept", "root", "row", "seen",
+                 "size", "srcs", "views", "weight")  # fmt: skip
 
     def __init__(
         self, size: int, srcs: tuple["Node", ...] = (), inplace: bool = False, row: int = 0, backend: int = -1

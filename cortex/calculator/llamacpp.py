@@ -9,15 +9,16 @@ from cortex.calculator.arguments import Flag, read_flags, switched_off, switched
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
+from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, lenders, place
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
 GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
-STRETCH = 4  # layers of one kind after each other that stand for more
-ENDING = 5  # the last layers of a run: a hybrid's whole period
+STRETCH, REMEMBERING = 4, 8  # layers of one kind after each other that stand for more; with states, whose buffers
+# take longer to come back to the same places
+ENDING = 9  # the last layers of a run: a hybrid's whole period and more
 SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
 Kind = tuple[object, ...]
@@ -86,7 +87,7 @@ def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> Sample:
     chosen: set[int] = set()
     for run in runs:
         if placement.layers[run[0]] not in twins:
-            chosen.update(_sampled(_thinned(kinds, run), kinds))
+            chosen.update(_sampled(_thinned(shape.layers, kinds, run), kinds))
     chosen.update(index for index in _borrowers(shape, options, placement) if placement.layers[index] not in twins)
     return Sample(sorted(chosen), twins)
 
@@ -118,20 +119,22 @@ def _sampled(run: list[int], kinds: Sequence[Kind]) -> set[int]:
 
 
 def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
-    """Layers that share a cache which lies on another device: each makes its own copy."""
-    own = sum(not layer.shared_kv for layer in shape.layers)
-    lenders = {placement.layers[index] if options.cache_on_gpu else HOST for index in (own - 2, own - 1)}
+    """Layers that each make a copy of what lies on another device: of a cache they share, of inputs of their own."""
+    lending = set(lenders(shape, options, placement))
     return [
-        index for index, layer in enumerate(shape.layers) if layer.shared_kv and lenders != {placement.layers[index]}
+        index
+        for index, (layer, place) in enumerate(zip(shape.layers, placement.layers, strict=True))
+        if (layer.shared_kv and lending != {place}) or (shape.per_layer_input and place != placement.layers[0])
     ]
 
 
-def _thinned(kinds: Sequence[Kind], run: list[int]) -> list[int]:
+def _thinned(layers: Sequence[Layer], kinds: Sequence[Kind], run: list[int]) -> list[int]:
     """A run of layers whose stretches of one kind are cut to a few; odd ones stay odd, for buffers change places."""
     kept: list[int] = []
     for _, group in groupby(run, key=lambda index: kinds[index]):
         stretch = list(group)
-        kept.extend(stretch[: STRETCH - (len(stretch) - STRETCH) % 2] if len(stretch) > STRETCH else stretch)
+        most = REMEMBERING if layers[stretch[0]].state else STRETCH
+        kept.extend(stretch[: most - (len(stretch) - most) % 2] if len(stretch) > most else stretch)
     return kept
 
 

@@ -107,16 +107,14 @@ class AltupGraph(LayerInputsGraph):
 
     def _routed(self, source: Node, coefficients: int) -> Node:
         """How much each stream gives to each other one."""
-        scaled = self._new(self.shape.hidden, self.tokens, self._norm(self.shape.hidden, source), inplace=True)
-        modalities = self._new(STREAMS, self.tokens, self._matmul(STREAMS, scaled), inplace=True)
+        modalities = self._matmul(STREAMS, self._norm(self.shape.hidden, source))
         return self._matmul(coefficients, modalities)
 
     def _predicted(self, streams: Node) -> Node:
         width, tokens, graph = STREAMS * self.shape.hidden, self.tokens, self.graph
         routed = self._routed(graph.view(streams, row=0), STREAMS * STREAMS)
-        turned = self._new(width, tokens, graph.view(streams))
-        product = self._new(width, tokens, turned, graph.view(routed))
-        return self._new(width, tokens, self._new(width, tokens, graph.view(product)), streams, inplace=True)
+        product = self._new(width, tokens, self._new(width, tokens, graph.view(streams)), routed)
+        return self._new(width, tokens, self._new(width, tokens, product), streams, inplace=True)
 
     def _gated(self, layer: Layer, normed: Node, *, sparse: bool) -> Node:
         tokens, weight = self.tokens, layer.weights.largest
@@ -130,15 +128,14 @@ class AltupGraph(LayerInputsGraph):
         return self._matmul(self.shape.hidden, inner, 0, weight)
 
     def _corrected(self, predictions: Node, activated: Node, active: Node, inputs: Node) -> Node:
-        hidden, tokens, graph = self.shape.hidden, self.tokens, self.graph
-        width = STREAMS * hidden
-        routed = self._new(STREAMS, tokens, graph.view(self._routed(activated, STREAMS)))
+        hidden, tokens, width = self.shape.hidden, self.tokens, STREAMS * self.shape.hidden
+        routed = self._new(STREAMS, tokens, self._routed(activated, STREAMS))
         news = self._new(width, tokens, self._new(hidden, tokens, activated, active, inplace=True))
         weighed = self._new(width, tokens, news, routed, inplace=True)
         corrected = self._new(width, tokens, weighed, predictions, inplace=True)
-        own = self._new(hidden, tokens, graph.view(corrected), backend=self.device)
+        own = self._new(hidden, tokens, corrected, backend=self.device)
         narrow = self._matmul(self.shape.per_layer_input, own)
         narrow = self._new(self.shape.per_layer_input, tokens, narrow, self._own(inputs), inplace=True)
         first = self._norm(hidden, self._matmul(hidden, narrow))
-        rest = self._new(width - hidden, tokens, graph.view(corrected), first)
-        return self._new(width, tokens, graph.view(corrected), rest)
+        rest = self._new(width - hidden, tokens, self.graph.view(corrected), first)
+        return self._new(width, tokens, self.graph.view(corrected), rest)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import Placement, keeps_cache
+from cortex.calculator.llamacpp_options import Placement, keeps_cache, lenders
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
@@ -67,6 +67,9 @@ class Blocks:
         self.cached = keeps_cache(shape)
         self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
+        self.cells = {window: self._seen(window) for window in {layer.window for layer in shape.trunk} | {0}}
+        self.windowed = len(self.cells) > 1
+        self.lending = lenders(shape, options, placement)
         self.inputs = self._inputs()
         self.device = devices
         self.apart = False
@@ -74,25 +77,25 @@ class Blocks:
     def _inputs(self) -> Inputs:
         graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
         width = F16 if options.flash and not options.wide_mask else F32
-        windows = {layer.window for layer in shape.trunk} | {0}
-        cells = {window: options.window_cells(shape, window) if window else options.cells(shape) for window in windows}
         values = max((layer.kv_heads * layer.value for layer in shape.trunk), default=0)
         states = graph.input(options.slots * I32)
         return Inputs(
             positions=graph.input(tokens * I32 * (4 if shape.family in SECTIONED else 1)),
             rows=graph.input(self.outputs * I32),
-            key_slots={window: graph.input(tokens * I64) for window in windows},
-            value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in windows},
-            masks={window: graph.input(self._seen(count) * tokens * width) for window, count in cells.items()},
+            key_slots={window: graph.input(tokens * I64) for window in self.cells},
+            value_slots={window: graph.input(tokens * I64 * (1 if options.flash else values)) for window in self.cells},
+            masks={window: graph.input(cells * tokens * width) for window, cells in self.cells.items()},
             narrowed={},
             rotations=self._rotations(),
             states=graph.view(states),
             other_states=graph.view(states, 0),
         )
 
-    def _seen(self, cells: int) -> int:
+    def _seen(self, window: int) -> int:
         """How many tokens a token may look at: the cells of the cache, or the batch itself without one."""
-        return cells if self.cached else self.tokens
+        if not self.cached:
+            return self.tokens
+        return self.options.window_cells(self.shape, window) if window else self.options.cells(self.shape)
 
     def _rotations(self) -> dict[tuple[str, bool], Node]:
         """Hadamard matrices that quantized caches are turned with, where all heads of a cache have one size.

@@ -102,11 +102,10 @@ class Mixers(States):
 
     def _attend(self, layer: Layer, query: Node, key: Node | None, value: Node | None, mla: Mla | None) -> Node:
         graph, options, tokens = self.graph, self.options, self.tokens
-        in_order = (query, key, value) if self.shape.window or not self.cached else (query, value, key)
+        in_order = (query, key, value) if self.windowed or not self.cached else (query, value, key)
         for node in filter(None, in_order):
             graph.expand(node)
-        cells = options.window_cells(self.shape, layer.window) if layer.window else options.cells(self.shape)
-        cells = self._seen(cells)
+        cells = self.cells[layer.window]
         if self.cached or key is None or value is None:
             keys, values = self._remembered(layer, key, value, cells, mla)
         else:
@@ -149,8 +148,7 @@ class Mixers(States):
             return self.devices
         if not layer.shared_kv:
             return self.device
-        own = sum(not each.shared_kv for each in self.shape.layers)
-        place = self.placement.layers[own - (2 if layer.window else 1)]
+        place = self.lending[0 if layer.window else 1]
         return self.devices if place == HOST else place
 
     def _narrowed(self, source: Node) -> Node:

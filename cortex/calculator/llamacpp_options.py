@@ -41,6 +41,14 @@ def place(shape: Shape, options: LlamaOptions, devices: int) -> Placement:
     return Placement(tuple(device(layer) for layer in range(count)), device(count), wanted > count and devices > 0)
 
 
+def lenders(shape: Shape, options: LlamaOptions, placement: Placement) -> tuple[int, int]:
+    """Where the caches lie that layers without one share: with a window, and without. The last layers of each kind."""
+    if not options.cache_on_gpu:
+        return HOST, HOST
+    own = sum(not layer.shared_kv for layer in shape.layers)
+    return placement.layers[own - 2], placement.layers[own - 1]
+
+
 def _points(split: Sequence[float], devices: int) -> list[float]:
     shares = list(split[:devices]) + [0.0] * (devices - len(split)) if any(split) else [1.0] * devices
     total = sum(shares) or 1.0
