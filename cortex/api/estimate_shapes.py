@@ -156,6 +156,22 @@ class ScenarioAnswer(Answer):
     freed: int = Field(description="Against the present settings, of the models that found room.")
 
 
+class BesideAnswer(Answer):
+    """What one model of a stack takes of the host's own memory."""
+
+    name: str
+    bytes: int
+    on_processor: bool = Field(description="It runs on no GPU: this is all it needs.")
+
+
+class HostStackAnswer(Answer):
+    """The host's own memory under a stack."""
+
+    total: int = Field(description="Bytes that the models take together.")
+    memory: int | None = Field(description="Bytes that the host has; null where that is not known.")
+    parts: list[BesideAnswer]
+
+
 class StackAnswer(Answer):
     """Where each model goes, what that leaves, what it saves."""
 
@@ -163,6 +179,7 @@ class StackAnswer(Answer):
     shares: list[ShareAnswer]
     refused: list[str] = Field(description="Models that found no room.")
     cards: list[LeftAnswer]
-    total: int = Field(description="Bytes that all of them take.")
+    total: int = Field(description="Bytes that all of them take on the cards.")
     freed: int
+    host: HostStackAnswer
     scenarios: list[ScenarioAnswer] = Field(description="The same models under other settings, side by side.")

@@ -57,7 +57,7 @@ def imagined(host: shapes.HostRequest) -> placement.Host:
 def stacked(of: Stacked) -> shapes.StackAnswer:
     """A stack plan in the words of this door."""
     return shapes.StackAnswer(
-        verdict="does_not_fit" if of.plan.refused else "fits",
+        verdict="fits" if of.fits else "does_not_fit",
         shares=[
             shapes.ShareAnswer(
                 name=each.share.name,
@@ -77,6 +77,11 @@ def stacked(of: Stacked) -> shapes.StackAnswer:
         ],
         total=of.plan.total,
         freed=of.plan.freed,
+        host=shapes.HostStackAnswer(
+            total=of.host_total,
+            memory=of.memory or None,
+            parts=[shapes.BesideAnswer.model_validate(each) for each in of.beside],
+        ),
         scenarios=[shapes.ScenarioAnswer.model_validate(each) for each in of.scenarios],
     )
 

@@ -106,9 +106,10 @@ def _sums(need: Any) -> dict[str, int]:
 
 def _stack(ctx: typer.Context, file: str, output_format: Format) -> bool:
     found = ctx.obj.post("estimates/stack", {"definitions": documents.read(file)})
+    bad = bool(found["verdict"] != "fits")
     if output_format is not Format.TABLE:
         output.show_data(found, output_format)
-        return bool(found["refused"])
+        return bad
     columns: output.Columns = {
         "MODEL": lambda s: s["name"],
         "GPU": lambda s: " ".join(gpu[:12] for gpu in s["gpus"]),
@@ -118,14 +119,28 @@ def _stack(ctx: typer.Context, file: str, output_format: Format) -> bool:
         "CHANGE": lambda s: _patch(s["patch"]),
     }
     output.show_list(found["shares"], columns, Format.TABLE)
+    for line in _stack_in_words(found):
+        typer.echo(f"  {line}")
+    if found["scenarios"]:
+        typer.echo()
+        output.show_list(found["scenarios"], _side_by_side(found["scenarios"]), Format.TABLE)
+    return bad
+
+
+def _stack_in_words(found: Any) -> Iterator[str]:
     for card in found["cards"]:
-        typer.echo(f"  {card['name'] or 'GPU'} {card['gpu'][:12]}: {output.size(card['left'])} stay free")
-    typer.echo(f"  All take {output.size(found['total'])}, {output.size(found['freed'])} less than now.")
-    for name in found["refused"]:
-        typer.echo(f"  No room for {name}.")
-    typer.echo()
-    output.show_list(found["scenarios"], _side_by_side(found["scenarios"]), Format.TABLE)
-    return bool(found["refused"])
+        yield f"{card['name'] or 'GPU'} {card['gpu'][:12]}: {output.size(card['left'])} stay free"
+    if found["cards"]:
+        yield f"All take {output.size(found['total'])}, {output.size(found['freed'])} less than now."
+    yield from (f"No room for {name}." for name in found["refused"])
+    host = found["host"]
+    for part in host["parts"]:
+        if part["on_processor"]:
+            yield f"{part['name']} runs on the processor and takes {output.size(part['bytes'])} of the host's memory."
+    known = f" of {output.size(host['memory'])}" if host["memory"] else ""
+    yield f"Together they take {output.size(host['total'])}{known} of the host's own memory."
+    if host["memory"] and host["total"] > host["memory"]:
+        yield f"The host has {output.size(host['total'] - host['memory'])} too little of it."
 
 
 def _side_by_side(scenarios: list[Any]) -> output.Columns:

@@ -34,9 +34,11 @@ def on(definition: Definition, host: placement.Host, read: Read = read_shape) ->
 
 
 def largest() -> placement.Host:
-    """The host with the most GPU memory, for plans of several models."""
+    """The host with the most GPU memory, then the most of its own, for plans of several models."""
     hosts = seats.hosts(Host.objects.prefetch_related("gpus"), {})
-    return max(hosts, key=lambda host: sum(card.total for card in host.cards), default=placement.Host(""))
+    return max(
+        hosts, key=lambda host: (sum(card.total for card in host.cards), host.memory), default=placement.Host("")
+    )
 
 
 def _host(

@@ -104,8 +104,31 @@ def test_a_stack_spreads_over_imagined_cards(as_bob: APIClient, models_folder: P
     assert plan["verdict"] == "fits"
     assert all(share["gpus"] == ["#0", "#1"] and sum(share["parts"]) == share["bytes"] for share in plan["shares"])
     assert [row["title"] for row in plan["scenarios"]][:2] == ["As set now", "Just what it needs"]
-    none = as_bob.post("/api/v1/estimates/stack", {"definitions": [both[0] | {"gpus": 0}], "host": host}, format="json")
-    assert (none.status_code, "runs on the processor" in none.content.decode()) == (400, True)
+
+
+def test_a_stack_counts_the_hosts_own_memory(cortex: Run, card: Gpu, as_bob: APIClient, models_folder: Path) -> None:
+    gguf = _definition("llamacpp", put_gguf(models_folder))
+    both = [gguf | {"name": "chat", "gpus": 1}, gguf | {"name": "sparse", "gpus": 0}]
+    asked: dict[str, Any] = {"definitions": both, "host": {"cards": [{"total": 24 * GIB}], "memory": 64 * GIB}}
+    host = as_bob.post("/api/v1/estimates/stack", asked, format="json").json()["host"]
+    assert [(part["name"], part["on_processor"]) for part in host["parts"]] == [("chat", False), ("sparse", True)]
+    alone = as_bob.post("/api/v1/estimates", {"definition": both[1], "host": asked["host"]}, format="json").json()
+    assert host["parts"][1]["bytes"] == alone["host"]["likely"] > host["parts"][0]["bytes"]
+    assert (host["total"], host["memory"]) == (sum(part["bytes"] for part in host["parts"]), 64 * GIB)
+    asked["host"]["memory"] = host["total"] - 1
+    assert as_bob.post("/api/v1/estimates/stack", asked, format="json").json()["verdict"] == "does_not_fit"
+    shown = cortex("estimate", "--stack", "-", input=json.dumps(both))
+    assert "sparse runs on the processor and takes" in shown.stdout
+    assert "of the host's own memory" in shown.stdout
+
+
+def test_a_stack_without_a_card_is_one_of_the_processor(as_bob: APIClient, models_folder: Path) -> None:
+    gguf = _definition("llamacpp", put_gguf(models_folder))
+    asked: dict[str, Any] = {"definitions": [gguf | {"name": "a", "gpus": 0}], "host": {"memory": 64 * GIB}}
+    plan = as_bob.post("/api/v1/estimates/stack", asked, format="json").json()
+    assert (plan["verdict"], plan["scenarios"], plan["shares"]) == ("fits", [], [])
+    asked["definitions"] = [gguf | {"name": "a", "gpus": 1}]
+    assert as_bob.post("/api/v1/estimates/stack", asked, format="json").status_code == 400
 
 
 def test_imagined_cards_answer_before_anything_is_bought(as_bob: APIClient, models_folder: Path) -> None:
