@@ -66,7 +66,9 @@ def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     truth = commands.add_parser("truth", help="estimates against measurements")
     truth.add_argument("file")
     truth.add_argument("--json", action="store_true")
-    truth.set_defaults(run=lambda g, _: check.module("tools.truth", g.file, *(["--json"] if g.json else [])))
+    truth.set_defaults(
+        run=lambda g, _: check.module("tools.truth", str(system.asked_from() / g.file), *["--json"] * g.json)
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from tools import supervisor, turnstile
 from tools.phase import PhaseFailed
@@ -95,11 +96,18 @@ def read_manage(running: Running, *words: str) -> str:
 
 
 def cli(words: list[str]) -> int:
-    """The cortex command, told where things are unless the environment says otherwise."""
+    """The cortex command, told where things are unless the environment says otherwise; files are named from here."""
     known = {}
     if running := find():
         known = {"CORTEX_URL": running.web, "CORTEX_GATEWAY": running.gateway}
-    return subprocess.run([sys.executable, "-m", "cortex.cli", *words], env=known | os.environ, check=False).returncode
+    environment = known | os.environ | {"PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, "-m", "cortex.cli", *words]
+    return subprocess.run(command, env=environment, cwd=asked_from(), check=False).returncode
+
+
+def asked_from() -> Path:
+    """Where people stood when they called ./dev, which itself goes to the project's folder."""
+    return Path(os.environ.get("DEV_FROM", "."))
 
 
 def _need() -> Running:

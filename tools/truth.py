@@ -3,9 +3,10 @@
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from cortex.calculator.gguf import read_set
 from cortex.calculator.gguf_shape import shape_of
@@ -19,13 +20,36 @@ MIB = 1 << 20
 PARTS = ("model", "context", "compute")
 
 
+class NoRows(Exception):
+    """The file cannot be judged: why, in words."""
+
+
 def read_rows(path: Path) -> list[Mapping[str, object]]:
-    """Rows of a JSON list, or of one JSON object per line."""
-    text = path.read_text()
-    rows = (
-        json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line]
-    )
-    return [row for row in rows if isinstance(row, dict)]
+    """Rows of a JSON list, or of one JSON object per line. Raises NoRows."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoRows(f"{path} cannot be read: {error}") from error
+    whole = text.lstrip().startswith("[")
+    rows = _parsed(path, text) if whole else [_parsed(path, *each) for each in _lines(text)]
+    odd = next((number for number, row in enumerate(rows, 1) if not isinstance(row, dict)), None)
+    if odd or not rows:
+        what = f"row {odd} is no JSON object" if odd else "it holds no rows"
+        raise NoRows(f"{path}: {what}. Give a JSON list of rows, or one row a line.")
+    return rows
+
+
+def _lines(text: str) -> Iterator[tuple[str, int]]:
+    return ((line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+
+
+def _parsed(path: Path, text: str, line: int = 1) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        at = line + error.lineno - 1 if isinstance(error, json.JSONDecodeError) else line
+        raise NoRows(f"{path}, line {at}: no JSON ({getattr(error, 'msg', error)}). "
+                     "Give a JSON list of rows, or one row a line.") from error  # fmt: skip
 
 
 class Judge:
@@ -41,7 +65,7 @@ class Judge:
         try:
             return self._planned(row)
         except (UnreadableModel, ValueError, TypeError, KeyError) as error:
-            return [Missing("all", f"{type(error).__name__}: {error}")]
+            return [Missing("all", f"a row that can be planned ({error})")]
 
     def _planned(self, row: Mapping[str, object]) -> list[Answer]:
         name, arguments, devices = str(row["gguf"]), row["args"], row["devices"]
@@ -156,7 +180,12 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m tools.truth FILE [--json]", file=sys.stderr)
         return 2
     judge = Judge(paths[0].parent)
-    judged = [(row_name(row), judge.answers(row)) for row in read_rows(paths[0])]
+    try:
+        rows = read_rows(paths[0])
+    except NoRows as error:
+        print(error, file=sys.stderr)
+        return 2
+    judged = [(row_name(row), judge.answers(row)) for row in rows]
     print(as_json(judged) if "--json" in arguments else as_text(judged))
     return 0
 

@@ -1,4 +1,5 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tools.truth import main, read_rows
 from tools.truth_facts import Row
 from tools.truth_rows import Missing, Prediction, answers
 
+DEV = Path(__file__).parents[2] / "dev"
 ROW: dict[str, object] = {
     "id": "vllm-99",
     "engine": "vllm",
@@ -142,3 +144,38 @@ def test_lists_and_lines_are_both_rows(tmp_path: Path) -> None:
     (tmp_path / "a").write_text('[{"id": 1}, {"id": 2}]')
     (tmp_path / "b").write_text('{"id": 1}\n\n{"id": 2}\n')
     assert read_rows(tmp_path / "a") == read_rows(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ("root:x:0:0\n", "line 1: no JSON"),
+        ('{"id": "a"}\n\n{"id": 1\n', "line 3: no JSON"),
+        ('[{"id": "a"},\n {"id" 1}]', "line 2: no JSON"),
+        ("[1, 2]", "row 1 is no JSON object"),
+        ("[]", "it holds no rows"),
+        ("", "it holds no rows"),
+        ("[" * 100_000, "no JSON"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_file_without_rows_is_refused_in_words(
+    tmp_path: Path, text: str | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.json"
+    if text is not None:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    assert main([str(path)]) == 2
+    told = capsys.readouterr()
+    assert (told.out, words in told.err, str(path) in told.err) == ("", True, True)
+
+
+def test_files_are_named_from_where_people_stand(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([ROW]))
+    done = subprocess.run([DEV, "truth", "rows.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "rows 1, covered 100.0 %" in done.stdout) == (0, True), done.stderr
+    away = subprocess.run(
+        [DEV, "cli", "apply", "-f", "no.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "no.yaml" in away.stderr
