@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from engines import engine
 from engines.argv import flags
 from engines.contract import ContainerSpec, Mount
-from engines.llamacpp import OFFICIAL_CUDA_IMAGE, OFFICIAL_IMAGE, LlamaCppOptions
+from engines.llamacpp import OFFICIAL_CUDA_IMAGE, OFFICIAL_IMAGE
+from engines.llamacpp_options import LlamaCppOptions
 from tests.engines.launches import GPU_A, GPU_B, launch, value_of
 
 KNOWN_FLAGS = set((Path(__file__).parent / "data" / "llama_server_flags.txt").read_text().split())

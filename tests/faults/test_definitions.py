@@ -17,7 +17,7 @@ from cortex.runtime.world import World
 from engines import engine
 from engines.argv import matches
 from engines.contract import ContainerSpec
-from engines.llamacpp import LlamaCppOptions
+from engines.llamacpp_options import LlamaCppOptions
 from tests.conftest import rest_client
 from tests.engines.test_argv import denied
 from tests.faults.record import Record
