@@ -6,3 +6,5 @@ urlpatterns = [
     path("api/v1/", include("cortex.api.urls")),
     path("", include("cortex.ui.urls")),
 ]
+
+handler500 = "cortex.ui.trouble.failed"

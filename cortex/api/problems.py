@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.exceptions import RequestDataTooBig
-from django.db import DataError, InterfaceError, OperationalError
+from django.db import DataError
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -18,6 +18,7 @@ from cortex.api import request_id
 from cortex.catalog.definition import Problem, Refusal
 from cortex.orchestration.host_orders import NoSuchHost
 from cortex.orchestration.orders import NoSuchModel
+from cortex.telemetry import database
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,10 @@ KINDS = {
     "database_unreachable": Kind(
         503, "Cortex cannot reach its database.", "Nothing was changed. Check that PostgreSQL runs and DATABASE_URL."
     ),
+    "database_full": Kind(
+        503, "The database's disk is full.", "Nothing was changed. Free space where PostgreSQL keeps its data."
+    ),
+    "database_refuses": Kind(503, "The database refuses.", "Nothing was changed. Put right what `detail` says."),
 }
 BY_STATUS = {400: "invalid", 404: "not_found", 409: "conflict", 412: "changed_meanwhile"}
 
@@ -110,8 +115,9 @@ def _too_large(error: Exception, view: APIView) -> Wrong:
 
 
 def _database(error: Exception, view: APIView) -> Wrong:
-    log.warning("the database does not answer: %s", error)
-    return Wrong("database_unreachable", "PostgreSQL did not answer, or closed the connection.", headers=RETRY)
+    trouble = database.explained(error)
+    log.warning("%s %s", trouble.title, error)
+    return Wrong(trouble.code, trouble.detail, headers=RETRY)
 
 
 def _wrong_method(error: exceptions.MethodNotAllowed, view: APIView) -> Wrong:
@@ -149,6 +155,5 @@ EXPLANATIONS: list[tuple[type[Exception], Explain]] = [
     (exceptions.ParseError, _told("malformed")),
     (RequestDataTooBig, _too_large),
     (DataError, lambda error, view: Wrong("invalid", "A value cannot be stored: text must not hold a NUL character.")),
-    (OperationalError, _database),
-    (InterfaceError, _database),
+    *((trouble, _database) for trouble in database.TROUBLES),
 ]

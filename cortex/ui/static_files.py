@@ -1,7 +1,5 @@
 """Static files for browsers: WhiteNoise, with answers in one piece."""
 
-from contextlib import closing
-
 from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
@@ -12,8 +10,13 @@ class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # it has no type
 
     @staticmethod
     def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
-        with closing(WhiteNoiseMiddleware.serve(static_file, request)) as found:
-            whole = HttpResponse(b"".join(found), status=found.status_code, headers=found.headers)
-        if not found.has_header("Content-Type"):  # a 304 says nothing of what the browser holds
-            del whole["Content-Type"]
+        found = static_file.get_response(request.method, request.META)
+        body = b""
+        if found.file is not None:
+            with found.file:
+                body = found.file.read()
+        whole = HttpResponse(body, status=int(found.status))
+        del whole["Content-Type"]  # a 304 says nothing of what the browser holds
+        for name, value in found.headers:
+            whole[name] = value
         return whole

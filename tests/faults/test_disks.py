@@ -1,7 +1,9 @@
 """Disks that are full: the models', Docker's, the broker's. What arrived is kept, and it goes on once there is room."""
 
+import html
 import os
 import subprocess
+import tempfile
 import threading
 import time as real
 from collections.abc import Callable, Iterator
@@ -11,7 +13,10 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from django.db import OperationalError, connection
+from django.test import Client
 
+from cortex.access.models import Person
 from cortex.catalog.models import Model
 from cortex.celery import app
 from cortex.fleet.models import Replica
@@ -23,6 +28,7 @@ from cortex.orchestration.shipping import Shipper
 from cortex.runtime import answers, hub
 from cortex.runtime.contract import DiskFull
 from cortex.telemetry import logs
+from tests.conftest import rest_client
 from tests.e2e.conftest import eventually
 from tests.fakes.hub import FakeHub
 from tests.fakes.hub import hub as fake_hub
@@ -115,6 +121,79 @@ def test_dockers_disk_is_full(
         time.pass_(11)
         assert loop.look().observed == Observed.READY
     record.saw(f"Docker's: “{reason[:110]}…” Tried again after 10 s.")
+    record.check(loop.here)
+
+
+class Disk:
+    """A small disk, full or not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fill(self) -> None:
+        run("VACUUM FULL", "CHECKPOINT")  # what earlier tests left has room in it
+        left = os.statvfs(self.path)
+        (self.path / "rest").write_bytes(bytes(left.f_bavail * left.f_frsize))
+
+    def free(self) -> None:
+        (self.path / "rest").unlink()
+
+
+@pytest.fixture
+def databases_disk(transactional_db: None) -> Iterator[Disk]:
+    """Where all tables and indexes lie."""
+    if os.geteuid() != 0:
+        pytest.skip("a small disk needs root")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], capture_output=True).returncode:
+            pytest.skip("this machine mounts no tmpfs")
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW data_directory")
+            owner = Path(cursor.fetchone()[0]).stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
+        try:
+            run(f"CREATE TABLESPACE small LOCATION '{folder}'", *all_of("pg_default", "small"))
+            yield Disk(Path(folder))
+        finally:
+            Path(folder, "rest").unlink(missing_ok=True)
+            run(*all_of("small", "pg_default"), "DROP TABLESPACE IF EXISTS small")
+            subprocess.run(["umount", "-l", folder], check=True, capture_output=True)
+
+
+def all_of(there: str, here: str) -> list[str]:
+    return [f"ALTER {what} ALL IN TABLESPACE {there} SET TABLESPACE {here}" for what in ("TABLE", "INDEX")]
+
+
+def run(*words: str) -> None:
+    with connection.cursor() as cursor:
+        for each in words:
+            cursor.execute(each)
+
+
+@pytest.mark.fault(39)
+def test_the_databases_disk_is_full(
+    databases_disk: Disk, define: Define, loop: Loop, alice: Person, record: Record
+) -> None:
+    rest, browser = rest_client(alice), Client()
+    browser.force_login(alice)
+    databases_disk.fill()
+    answer = rest.put("/api/v1/models/tiny", {"engine": "llamacpp", "source": {"path": "tiny.gguf"}}, format="json")
+    told = answer.json()
+    assert (answer.status_code, told["code"], Model.objects.count()) == (503, "database_full", 0), told
+    form = {"name": "tiny", "engine": "llamacpp", "source.path": "tiny.gguf", "replicas": "1"}
+    page = browser.post("/define", form)
+    assert (page.status_code, told["title"] in html.unescape(page.content.decode())) == (503, True)
+    databases_disk.free()
+    define()
+    databases_disk.fill()
+    with pytest.raises(OperationalError, match="No space left"):
+        loop.look()
+    assert len(loop.containers()) <= 1
+    databases_disk.free()
+    with record.convergence():
+        assert loop.look().observed == Observed.READY
+    assert len(loop.containers()) == 1
+    record.saw(f"The database's: “{told['title']} {told['detail']}” Nothing was changed; with room again it was done.")
     record.check(loop.here)
 
 
