@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-GIB = 1 << 30
+from cortex.sizes import gib
 
 
 @dataclass(frozen=True)
@@ -175,13 +175,13 @@ def on_host(need: Need, host: Host) -> Seats | NoRoom:
 
 
 def _no_memory(wanted: int, host: Host) -> NoRoom:
-    wish = f"It needs {_gib(wanted)} of memory, and the host has"
+    wish = f"It needs {gib(wanted)} of memory, and the host has"
     if wanted > host.memory:
-        return NoRoom((f"{wish} {_gib(host.memory)}.",))
-    users = ", ".join(f"{name} holds {_gib(size)}" for name, size in sorted(host.held.items()))
+        return NoRoom((f"{wish} {gib(host.memory)}.",))
+    users = ", ".join(f"{name} holds {gib(size)}" for name, size in sorted(host.held.items()))
     in_the_way = tuple(sorted(_leaving(host.held, host.free, wanted)))
     stopping = f"It would fit if {' and '.join(in_the_way)} stopped."
-    return NoRoom((f"{wish} {_gib(host.free)} of {_gib(host.memory)} free: {users}.", stopping), in_the_way)
+    return NoRoom((f"{wish} {gib(host.free)} of {gib(host.memory)} free: {users}.", stopping), in_the_way)
 
 
 def place(need: Need, cards: Sequence[Card]) -> Seats | NoRoom:
@@ -262,8 +262,8 @@ def _refuse(need: Need, cards: Sequence[Card], usable: Sequence[Card], count: in
 def _wish(need: Need, share: int, count: int) -> str:
     where = f"{'each of ' if count > 1 else ''}{count} GPU{'s' if count > 1 else ''}"
     if need.fraction:
-        return f"It claims {need.fraction:.0%} of {where}, and needs at least {_gib(share)} there."
-    return f"It needs {_gib(share)} on {where}."
+        return f"It claims {need.fraction:.0%} of {where}, and needs at least {gib(share)} there."
+    return f"It needs {gib(share)} on {where}."
 
 
 def _why_not(need: Need, card: Card, least: int) -> str:
@@ -273,21 +273,21 @@ def _why_not(need: Need, card: Card, least: int) -> str:
     if card.missing:
         return f"{card.label} is gone."
     if card.total < share:
-        return f"{card.label} has only {_gib(card.total)}."
+        return f"{card.label} has only {gib(card.total)}."
     if share < least:
-        return f"{card.label} has {_gib(card.total)}, and {need.fraction:.0%} of that are {_gib(share)}."
+        return f"{card.label} has {gib(card.total)}, and {need.fraction:.0%} of that are {gib(share)}."
     if need.fraction and card.free < share:
-        return f"{card.label} has {_gib(card.free)} free, and its part would be {_gib(share)}{_users(card)}."
+        return f"{card.label} has {gib(card.free)} free, and its part would be {gib(share)}{_users(card)}."
     if card.free < share:
-        return f"{card.label} has {_gib(card.free)} of {_gib(card.total)} free{_users(card)}."
+        return f"{card.label} has {gib(card.free)} of {gib(card.total)} free{_users(card)}."
     return f"{card.label} would do, but one more like it is missing."
 
 
 def _users(card: Card) -> str:
-    users = [f"{name} holds {_gib(size)}" for name, size in sorted(card.held.items())]
+    users = [f"{name} holds {gib(size)}" for name, size in sorted(card.held.items())]
     if card.foreign:
         who = f" (process {', '.join(map(str, card.pids))})" if card.pids and not card.held else ""
-        users.append(f"{_gib(card.foreign)} are used outside Cortex{who}")
+        users.append(f"{gib(card.foreign)} are used outside Cortex{who}")
     return f": {', '.join(users)}" if users else ""
 
 
@@ -319,7 +319,3 @@ def _leaving(held: Mapping[str, int], free: int, wanted: int) -> frozenset[str]:
         gone.add(name)
         free += size
     return frozenset(gone)
-
-
-def _gib(count: int) -> str:
-    return f"{count / GIB:.1f} GiB"

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "engines": 0,
+    "cortex.sizes": 0,
     "cortex.calculator": 1,
     "cortex.placement": 1,
     "cortex.runtime": 1,

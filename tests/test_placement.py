@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from cortex.placement import GIB, Card, Choice, Host, Need, NoRoom, Seats, choose, place
+from cortex.placement import Card, Choice, Host, Need, NoRoom, Seats, choose, place
+from cortex.sizes import GIB
 
 
 def card(number: int, free: int, total: int = 48, **more: object) -> Card:

@@ -1,6 +1,7 @@
 """./dev demo: from nothing to a streamed answer, by the doors everybody else uses."""
 
 import json
+import os
 import secrets
 import shlex
 import sys
@@ -13,7 +14,7 @@ import httpx2
 
 from tools import docker_engine, engine_image, made_model, system
 from tools.phase import Phase, PhaseFailed, phase
-from tools.running import STATE, Running
+from tools.running import Running
 
 NAME = "demo"
 HUB = "https://huggingface.co"
@@ -27,7 +28,7 @@ PACE = 0.25
 
 def run(*, web: int, gateway: int) -> int:
     """The way, phase by phase; what is already there is used, so that a second run answers at once."""
-    began = time.monotonic()
+    began = float(os.environ.get("DEV_BEGAN", time.monotonic()))  # ./dev may have installed packages first
     docker_engine.ensure()
     image = engine_image.ensure_llamacpp()
     with phase("Cortex"):
@@ -126,7 +127,7 @@ def _answer(running: Running, key: str) -> Iterator[str]:
 
 def _key(running: Running) -> str:
     """A key of the demo's own person, who is an operator: the first administrator is still to be made."""
-    kept = STATE / "demo-key"
+    kept = system.DEMO_KEY
     if kept.exists() and _is_good(running, kept.read_text()):
         return kept.read_text()
     key = system.read_manage(running, "issue_key", "demo", "--make-operator", "--name", f"demo {secrets.token_hex(2)}")
@@ -167,6 +168,8 @@ for chunk in client.chat.completions.create(
 ):
     print((chunk.choices and chunk.choices[0].delta.content) or "", end="", flush=True)
 END
+
+  On the command line, as the demo's operator: ./dev cli ps
 
   Stop everything: ./dev down   (models go on running; ./dev down --models stops them too)
 """)

@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+from cortex.cli import login
 from tools import supervisor, turnstile
 from tools.phase import PhaseFailed
 from tools.running import STATE, Running, find
 
 STOP_SECONDS = 15.0
+DEMO_KEY = STATE / "demo-key"  # an operator's, kept by ./dev demo
 
 
 def up(*, pretend: bool, web: int, gateway: int) -> int:
@@ -96,10 +98,12 @@ def read_manage(running: Running, *words: str) -> str:
 
 
 def cli(words: list[str]) -> int:
-    """The cortex command, told where things are unless the environment says otherwise; files are named from here."""
+    """The cortex command, told where things are unless the environment says otherwise, with the demo's key."""
     known = {}
     if running := find():
         known = {"CORTEX_URL": running.web, "CORTEX_GATEWAY": running.gateway}
+        if DEMO_KEY.exists() and not login.path().exists():
+            known["CORTEX_TOKEN"] = DEMO_KEY.read_text()
     environment = known | os.environ | {"PYTHONPATH": str(Path.cwd())}
     command = [sys.executable, "-m", "cortex.cli", *words]
     return subprocess.run(command, env=environment, cwd=asked_from(), check=False).returncode

@@ -14,9 +14,9 @@ from cortex.catalog.changes import Candidate, applied, candidates, merged
 from cortex.catalog.definition import Definition, Refusal
 from cortex.catalog.estimates import Asked, Past, Plan, Read, Unknown, ask, read_shape
 from cortex.catalog.siblings import Others
+from cortex.sizes import gib
 from engines.habits import LlamaOptions, ServeOptions
 
-GIB = 1 << 30
 MOST_FIXES = 8
 MOST_PAIRS, MOST_TRIED = 3, 40
 
@@ -283,7 +283,3 @@ def _judged_quickly(asked: Asked, host: placement.Host, answer: placement.Seats)
     count = len(answer.by_card)
     cards = list(_cards(asked.need, asked.plans[count], host, answer.by_card, count))
     return _verdict(asked.plans[count], host, answer, [each for each in cards if each.chosen])[0]
-
-
-def gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"

@@ -118,7 +118,8 @@ def _stack(ctx: typer.Context, file: str, output_format: Format) -> bool:
         "SAVES": lambda s: output.size(s["freed"]),
         "CHANGE": lambda s: _patch(s["patch"]),
     }
-    output.show_list(found["shares"], columns, Format.TABLE)
+    if found["shares"]:
+        output.show_list(found["shares"], columns, Format.TABLE)
     for line in _stack_in_words(found):
         typer.echo(f"  {line}")
     if found["scenarios"]:

@@ -27,6 +27,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils.tqdm import tqdm
 
 from cortex.runtime.contract import DiskFull, ModelRefused, PullProgress, RuntimeFault, Unreachable
+from cortex.sizes import gib
 
 HUB = "hub"
 WORKERS = 4
@@ -116,7 +117,7 @@ def _check_space(cache: Path, repository: str, size: int) -> None:
     free = shutil.disk_usage(cache).free
     if size - have > free - SPARE:
         raise DiskFull(
-            f"The model takes {size / 2**30:.1f} GiB, and '{cache}' has {free / 2**30:.1f} GiB free.",
+            f"The model takes {gib(size)}, and '{cache}' has {gib(free)} free.",
             "Free some space, or move the models folder to a larger disk.",
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cortex.fleet.models import Attempt
+from cortex.sizes import gib
 from cortex.ui.rows import Row
 
 FETCHING = 1
@@ -63,9 +64,9 @@ def note(attempt: Attempt, title: str) -> str:
     """What more is known of a step."""
     match title:
         case "Fetching" if attempt.bytes_total:
-            return f"{_gib(attempt.bytes_done)} of {_gib(attempt.bytes_total)}"
+            return f"{gib(attempt.bytes_done)} of {gib(attempt.bytes_total)}"
         case "Loading" if attempt.bytes_to_load:
-            return f"{_gib(attempt.bytes_to_load)} of weights"
+            return f"{gib(attempt.bytes_to_load)} of weights"
         case "Ready" if attempt.ready_at and attempt.first_token_at:
             return f"first answer {spanned(attempt.first_token_at - attempt.ready_at)} later"
         case "Ended":
@@ -81,10 +82,6 @@ def spanned(span: timedelta) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes}m" if hours else f"{minutes}m {seconds}s" if minutes else f"{seconds}s"
-
-
-def _gib(size: int) -> str:
-    return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 / 10 else f"{size / 1024**2:.1f} MiB"
 
 
 def present(row: Row) -> Attempt | None:

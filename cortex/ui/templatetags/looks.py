@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from cortex import sizes
 from cortex.ui.story import spanned
 
 register = template.Library()
 
-GIB = 1024**3
 NOTHING = "\N{EN DASH}"
 ICONS = {
     "serving": "check-circle",
@@ -55,12 +55,8 @@ def in_the_way(replicas: Iterable[str]) -> SafeString:
 
 @register.filter
 def gib(size: int | None) -> str:
-    """Bytes for eyes."""
-    if size is None:
-        return NOTHING
-    if size >= GIB / 10:
-        return f"{size / GIB:.1f} GiB"
-    return f"{size / 1024**2:.1f} MiB"
+    """Bytes for eyes; a dash for what is not known."""
+    return NOTHING if size is None else sizes.gib(size)
 
 
 @register.filter

@@ -1,0 +1,8 @@
+"""Sizes as people read them."""
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def gib(size: int) -> str:
+    """Bytes for eyes: GiB, and MiB below a tenth of one."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 or not size else f"{size / MIB:.1f} MiB"
