@@ -146,7 +146,7 @@ def test_a_model_larger_than_the_disk_is_refused_before_it_starts(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(DiskFull, match="takes 2.0 MiB, and .* 0.0 MiB free"):
+    with pytest.raises(DiskFull, match=r"takes 2\.0 MiB, and .* 0\.0 MiB free"):
         fetch(MODEL, "main", [], tmp_path, ignore, endpoint=fake.url)
     assert present(MODEL, "main", [], tmp_path) is None
 
