@@ -54,7 +54,16 @@ def serving(home: Path, folder: Path, wanted: Served, log: Path) -> Iterator[str
     try:
         yield _until_it_listens(process, log)
     finally:
-        process.terminate()
+        _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """While it compiles it minds no TERM."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
         process.wait(30)
 
 
