@@ -17,6 +17,7 @@ register = template.Library()
 
 GIB = 1024**3
 NOTHING = "\N{EN DASH}"
+TERMS = {"kv_cache": "KV cache", "cuda_graphs": "CUDA graphs", "lora": "LoRA"}
 ICONS = {
     "serving": "check-circle",
     "loading": "loader",
@@ -60,7 +61,13 @@ def gib(size: int | None) -> str:
         return NOTHING
     if size >= GIB / 10:
         return f"{size / GIB:.1f} GiB"
-    return f"{size / 1024**2:.1f} MiB"
+    return f"{size / 1024**2:.1f} MiB" if size else "0 GiB"
+
+
+@register.filter
+def term(name: str) -> str:
+    """A term of an estimate, as people write it."""
+    return TERMS.get(name, name.replace("_", " ").capitalize())
 
 
 @register.filter
