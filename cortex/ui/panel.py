@@ -158,12 +158,15 @@ def _parts(of: CardForecast) -> Iterator[tuple[str, str, int]]:
 
 
 def _button(definition: Definition, fix: Fix) -> Button:
-    """The patch as the fields of the form spell it; what it takes away leaves an empty field."""
-    patch = fix.patch
+    return Button(fix.title, json.dumps(fills(definition, fix.patch)))
+
+
+def fills(definition: Definition, patch: Mapping[str, Any]) -> dict[str, str]:
+    """A patch as the fields of the form spell it; what it takes away leaves an empty field."""
     plain = {name: _field(value) for name, value in patch.items() if name not in ("options", "source")}
     options = {f"options.{name}": _field(value) for name, value in patch.get("options", {}).items()}
     source = _source(applied(definition, patch).source) if "source" in patch else {}
-    return Button(fix.title, json.dumps({**source, **plain, **options}))
+    return {**source, **plain, **options}
 
 
 def _field(value: Any) -> str:

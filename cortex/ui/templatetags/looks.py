@@ -1,6 +1,6 @@
 """Small words of templates: icons, sizes, states, times."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from cortex.ui.story import spanned
 register = template.Library()
 
 GIB = 1024**3
+FEW = 4
 NOTHING = "\N{EN DASH}"
 TERMS = {"kv_cache": "KV cache", "cuda_graphs": "CUDA graphs", "lora": "LoRA"}
 ICONS = {
@@ -62,6 +63,19 @@ def gib(size: int | None) -> str:
     if size >= GIB / 10:
         return f"{size / GIB:.1f} GiB"
     return f"{size / 1024**2:.1f} MiB" if size else "0 GiB"
+
+
+@register.filter
+def more(size: int) -> str:
+    """How many bytes a negative saving takes more."""
+    return gib(-size)
+
+
+@register.filter
+def some(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    rest = len(names) - FEW
+    return f"{', '.join(names[:FEW])} and {rest} more" if rest > 1 else ", ".join(names)
 
 
 @register.filter
