@@ -33,7 +33,7 @@ class EstimatePanel extends HTMLElement {
   async ask() {
     const words = new FormData(this.form);
     const revision = String(++this.#revision);
-    if (!words.get("source.path") && !words.get("source.repository")) return this.draw(this.blank.cloneNode(true));
+    if (!words.get("source.path") && !words.get("source.repository")) return this.forget();
     words.set("revision", revision);
     this.toggleAttribute("aria-busy", true);
     try {
@@ -43,6 +43,11 @@ class EstimatePanel extends HTMLElement {
     } catch {
       this.tell("Cortex does not answer. It is asked again when you type.", revision);
     }
+  }
+
+  forget() {
+    this.draw(this.blank.cloneNode(true));
+    this.status.textContent = "";
   }
 
   show(html) {

@@ -27,7 +27,9 @@ class Wanted(forms.Form):
     """Models and cards. `asked` tells an empty choice from none yet."""
 
     asked = forms.BooleanField(required=False)
-    model = forms.MultipleChoiceField(required=False)
+    model = forms.MultipleChoiceField(
+        required=False, error_messages={"invalid_choice": "There is no model named %(value)s."}
+    )
     host = forms.ChoiceField(required=False, label="On the cards of")
     cards = forms.IntegerField(required=False, min_value=1, max_value=MOST_CARDS, label="How many")
     gib = forms.FloatField(required=False, min_value=1, max_value=MOST_GIB, label="GiB each")
