@@ -54,6 +54,15 @@ def test_a_fix_says_what_it_filled_in_and_undo_takes_it_back_without_a_mouse(for
     expect(panel(form).locator("summary").first).to_be_focused()
 
 
+def test_from_the_sizes_it_is_two_keys_to_the_panel(form: Page) -> None:
+    too_large(form)
+    form.get_by_label("Replicas").focus()
+    form.keyboard.press("Tab")
+    expect(form.get_by_role("link", name="To what it takes")).to_be_focused()
+    form.keyboard.press("Enter")
+    expect(panel(form).locator("summary").first).to_be_focused()
+
+
 def test_another_hand_on_a_filled_field_ends_the_undo(form: Page) -> None:
     too_large(form)
     panel(form).get_by_role("button", name="Shorten the context").click()
