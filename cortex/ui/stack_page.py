@@ -96,7 +96,8 @@ def planned(
             number = problem.pointer.removeprefix("/definitions/").split("/")[0]
             if not number.isdecimal():
                 raise
-            left.append(LeftOut(kept.pop(int(number)).name, problem.detail))
+            name = kept.pop(int(number)).name
+            left.append(LeftOut(name, problem.detail.removeprefix(f"{name}: ")))
     return None, left
 
 

@@ -69,8 +69,14 @@ def test_an_address_fills_in_sizes_and_options_alone(bobs: Client, stack: None) 
 def test_who_cannot_be_planned_is_named_and_the_others_are_planned(bobs: Client, stack: None) -> None:
     answer = bobs.get("/plan?asked=1&model=small&model=slow&model=lost&host=atlas")
     assert [each.name for each in answer.context["left_out"]] == ["lost", "slow"]
-    assert "slow runs on the processor" in answer.content.decode()
+    words = answer.content.decode()
+    assert "slow runs on the processor" in words
+    assert "lost</a>: nowhere.gguf" in words
     assert [part.name for part in answer.context["page"].parts] == ["small"]
+
+
+def test_where_none_can_be_planned_it_is_said(bobs: Client, stack: None) -> None:
+    assert b"None of these can be planned" in bobs.get("/plan?asked=1&model=lost&host=atlas").content
 
 
 def test_no_choice_is_a_choice(bobs: Client, stack: None) -> None:
