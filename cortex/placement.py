@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 GIB = 1 << 30
+TRACE = GIB // 20  # less is not worth a word: it would be told as 0.0 GiB
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def _why_not(need: Need, card: Card, least: int) -> str:
 
 def _users(card: Card) -> str:
     users = [f"{name} holds {_gib(size)}" for name, size in sorted(card.held.items())]
-    if card.foreign:
+    if card.foreign >= TRACE:
         who = f" (process {', '.join(map(str, card.pids))})" if card.pids and not card.held else ""
         users.append(f"{_gib(card.foreign)} are used outside Cortex{who}")
     return f": {', '.join(users)}" if users else ""

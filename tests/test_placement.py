@@ -57,6 +57,11 @@ def test_a_refusal_names_each_card_and_why_not(need: Need, cards: list[Card], sa
     assert says in str(answer)
 
 
+def test_a_trace_of_foreign_memory_is_not_told_as_nothing() -> None:
+    crowded = place(Need(40 * GIB, gpus=1), [card(0, 8, held={"a/0": 40 * GIB}, foreign=GIB // 100)])
+    assert str(crowded).endswith("a/0 holds 40.0 GiB. It would fit if a/0 stopped.")
+
+
 def test_the_fewest_are_named_that_would_have_to_stop() -> None:
     crowded = card(0, 0, held={"a/0": 20 * GIB, "b/0": 28 * GIB})
     single = card(1, 8, held={"c/0": 40 * GIB})
