@@ -1,6 +1,7 @@
 """The panel beside the form: what the definition takes as it is written, per card, and what would make it fit."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from cortex.ui.bars import WIDTH, Segment, placed
 
 UNNAMED = "unnamed"
 MOST_BARS = 8
+FEW, SENTENCE = 2, re.compile(r"(?<=\.) (?=[A-Z])")
 GROUPS = {
     "weights": ("weights", "Weights"), "kv_cache": ("cache", "Cache"), "state": ("cache", "Cache"),
     "compute": ("compute", "Compute"), "activation": ("compute", "Compute"), "cuda_graphs": ("compute", "Compute"),
@@ -77,6 +79,7 @@ class Panel:
     buttons: list[Button]
     trouble: str = ""
     reason: str = ""
+    card_by_card: str = ""
     shortfall: str = ""
 
     @property
@@ -117,8 +120,16 @@ def drawn(definition: Definition, found: Forecast) -> Panel:
     is_settled = any(each.chosen for each in shown)
     bars = [_bar(each, names, aside=is_settled and not each.chosen) for each in shown]
     buttons = [_button(definition, fix) for fix in found.fixes]
-    reason, shortfall = _by_number(found.reason, names), _shortfall(definition, found)
-    return Panel(look(found.verdict), found, bars, buttons, reason=reason, shortfall=shortfall)
+    reason, rest = _folded(_by_number(found.reason, names))
+    shortfall = _shortfall(definition, found)
+    return Panel(look(found.verdict), found, bars, buttons, "", reason, rest, shortfall)
+
+
+def _folded(words: str) -> tuple[str, str]:
+    """What is said first, and the rest where that is long: each card tells its part of it by itself."""
+    first, *rest = SENTENCE.split(words)
+    told = [each for each in rest if not each.startswith("It would fit if")]
+    return (first, " ".join(told)) if len(rest) > FEW else (words, "")
 
 
 def _shortfall(definition: Definition, found: Forecast) -> str:

@@ -116,9 +116,14 @@ class EstimatePanel extends HTMLElement {
       const at = field?.id || `field-${name}`;
       link.href = document.getElementById(at) ? `#${at}` : "#field-options";
       link.textContent = document.querySelector(`label[for="${at}"]`)?.firstChild.textContent ?? named(name);
-      line.append(link, ` ${before || EMPTY} → ${now || EMPTY}`);
+      line.append(link, ` ${this.spelt(name, before)} → ${this.spelt(name, now)}`);
       yield line;
     }
+  }
+
+  spelt(name, value) {
+    const title = this.form.querySelector(`[name="${name}"][type=radio][value="${CSS.escape(value)}"] ~ * strong`);
+    return title?.textContent ?? (value || EMPTY);
   }
 
   async fill(fills) {
@@ -137,7 +142,7 @@ class EstimatePanel extends HTMLElement {
   write(fills) {
     for (const [name, value] of fills) {
       const field = this.form.elements.namedItem(name); // radio buttons come as a list that takes a value, too
-      if (!field) continue;
+      if (!field || field.value === value) continue;
       field.value = value;
       field.closest?.("details")?.setAttribute("open", "");
       field.closest?.(".field")?.classList.add("is-filled");
