@@ -280,3 +280,11 @@ def test_users_whose_context_does_not_fit_at_once_are_counted(bobs: Client, mode
     assert told.look.word == "Fits"
     assert told.shortfall.startswith(f"Only {told.forecast.most_users} of 64 users")
     assert bobs.post("/define/estimate", {**wanted, "users": "1"}).context["panel"].shortfall == ""
+
+
+def test_where_nothing_makes_it_fit_it_is_said(bobs: Client, models_folder: Path) -> None:
+    wanted = {"engine": "llamacpp", "source.path": put_gguf(models_folder, "deepseek-v3"), "context": "131072"}
+    scene.host()
+    words = bobs.post("/define/estimate", {**wanted, "users": "64"}).content.decode()
+    assert "No change that Cortex knows makes it fit here" in words
+    assert "data-fills" not in words
