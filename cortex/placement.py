@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from cortex.sizes import gib
+from cortex.sizes import GIB, gib
+
+TRACE = GIB // 20  # less is not worth a word
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ def _refuse(need: Need, cards: Sequence[Card], usable: Sequence[Card], count: in
     if not cards:
         reasons.append("This host has no GPU.")
     reasons += [f"There is no GPU {uuid} here." for uuid in sorted(need.pinned - {card.uuid for card in cards})]
-    reasons += [_why_not(need, card, share) for card in cards]
+    reasons += _card_by_card(need, cards, share)
     in_the_way = _in_the_way(need, usable, count, share)
     if in_the_way:
         reasons.append(f"It would fit if {' and '.join(in_the_way)} stopped.")
@@ -266,26 +268,39 @@ def _wish(need: Need, share: int, count: int) -> str:
     return f"It needs {gib(share)} on {where}."
 
 
+def _card_by_card(need: Need, cards: Sequence[Card], share: int) -> list[str]:
+    """What keeps it from each card; what holds for several alike is said once."""
+    found: dict[tuple[str, str], list[Card]] = {}
+    for card in cards:
+        found.setdefault((card.name, _why_not(need, card, share)), []).append(card)
+    return [f"{_each(group)} {words}" for (_, words), group in found.items()]
+
+
+def _each(cards: Sequence[Card]) -> str:
+    labels = [card.label for card in cards]
+    return labels[0] if len(labels) == 1 else f"Each of {', '.join(labels[:-1])} and {labels[-1]}"
+
+
 def _why_not(need: Need, card: Card, least: int) -> str:
     share = need.claim(card.total, least)
     if need.pinned and card.uuid not in need.pinned:
-        return f"{card.label} is not one of those it is pinned to."
+        return "is not one of those it is pinned to."
     if card.missing:
-        return f"{card.label} is gone."
+        return "is gone."
     if card.total < share:
-        return f"{card.label} has only {gib(card.total)}."
+        return f"has only {gib(card.total)}."
     if share < least:
-        return f"{card.label} has {gib(card.total)}, and {need.fraction:.0%} of that are {gib(share)}."
+        return f"has {gib(card.total)}, and {need.fraction:.0%} of that are {gib(share)}."
     if need.fraction and card.free < share:
-        return f"{card.label} has {gib(card.free)} free, and its part would be {gib(share)}{_users(card)}."
+        return f"has {gib(card.free)} free, and its part would be {gib(share)}{_users(card)}."
     if card.free < share:
-        return f"{card.label} has {gib(card.free)} of {gib(card.total)} free{_users(card)}."
-    return f"{card.label} would do, but one more like it is missing."
+        return f"has {gib(card.free)} of {gib(card.total)} free{_users(card)}."
+    return "would do, but too few like it are free."
 
 
 def _users(card: Card) -> str:
     users = [f"{name} holds {gib(size)}" for name, size in sorted(card.held.items())]
-    if card.foreign:
+    if card.foreign >= TRACE:
         who = f" (process {', '.join(map(str, card.pids))})" if card.pids and not card.held else ""
         users.append(f"{gib(card.foreign)} are used outside Cortex{who}")
     return f": {', '.join(users)}" if users else ""

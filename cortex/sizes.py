@@ -5,4 +5,6 @@ MIB, GIB = 1 << 20, 1 << 30
 
 def gib(size: int) -> str:
     """Bytes for eyes: GiB, and MiB below a tenth of one."""
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 or not size else f"{size / MIB:.1f} MiB"
+    if not size:
+        return "0 GiB"
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / MIB:.1f} MiB"

@@ -44,17 +44,23 @@ def test_it_takes_the_cards_that_suit(need: Need, cards: list[Card], answer: Sea
         (Need(40 * GIB, gpus=1), [card(0, 8, foreign=40 * GIB, pids=(77,))], "used outside Cortex (process 77)"),
         (Need(1, gpus=1), [card(0, 48, missing=True)], "is gone"),
         (Need(1, gpus=1), [], "This host has no GPU."),
-        (Need(1, gpus=2), [card(0, 48)], "one more like it is missing"),
+        (Need(1, gpus=2), [card(0, 48)], "too few like it are free"),
         (Need(1, gpus=1, pinned=frozenset({"GPU-9"})), [card(0, 48)], "There is no GPU GPU-9 here."),
         (Need(1, gpus=1, pinned=frozenset({"GPU-9"})), [card(0, 48)], "not one of those it is pinned to"),
         (Need(1, gpus=3, divides=32), [card(n, 48) for n in range(3)], "32 attention heads cannot be divided over 3"),
-        (Need(2 * GIB, gpus=2), [card(0, 48), card(1, 80, total=80)], "one more like it is missing"),
+        (Need(60 * GIB, gpus=1), [card(n, 48) for n in range(2)], "Each of L40S (GPU-0) and L40S (GPU-1) has only 48"),
+        (Need(2 * GIB, gpus=2), [card(0, 48), card(1, 80, total=80)], "too few like it are free"),
     ],
 )
 def test_a_refusal_names_each_card_and_why_not(need: Need, cards: list[Card], says: str) -> None:
     answer = place(need, cards)
     assert isinstance(answer, NoRoom)
     assert says in str(answer)
+
+
+def test_a_trace_of_foreign_memory_is_not_told_as_nothing() -> None:
+    crowded = place(Need(40 * GIB, gpus=1), [card(0, 8, held={"a/0": 40 * GIB}, foreign=GIB // 100)])
+    assert str(crowded).endswith("a/0 holds 40.0 GiB. It would fit if a/0 stopped.")
 
 
 def test_the_fewest_are_named_that_would_have_to_stop() -> None:

@@ -111,7 +111,9 @@ def phase(word: str) -> Text:
 def size(bytes: int) -> str:
     """Bytes for eyes: GiB, and MiB below a tenth of one."""
     gib, mib = 1 << 30, 1 << 20
-    return f"{bytes / gib:.1f} GiB" if bytes >= gib / 10 or not bytes else f"{bytes / mib:.1f} MiB"
+    if not bytes:
+        return "0 GiB"
+    return f"{bytes / gib:.1f} GiB" if bytes >= gib / 10 else f"{bytes / mib:.1f} MiB"
 
 
 def age(moment: str | None) -> str:

@@ -225,7 +225,7 @@ def _told(repository: str, revision: str) -> Iterator[None]:
     except HfHubHTTPError as fault:
         raise _http_fault(repository, fault) from fault
     except (httpx2.HTTPError, EntryNotFoundError, ConnectionError) as fault:
-        raise Unreachable(f"The hub does not answer: {fault}", NETWORK) from fault
+        raise Unreachable(f"The hub does not answer: {fault}.", NETWORK) from fault
     except OSError as fault:
         raise _disk_fault(repository, fault) from fault
 

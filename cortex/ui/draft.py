@@ -29,6 +29,7 @@ SIZES = (
     Field("gpus", "/gpus", "GPUs", "Per replica; 0 is CPU only.", "int", low=0, high=64, default="Cortex chooses"),
     Field("replicas", "/replicas", "Replicas", "Copies that run side by side.", "int", low=0, high=1000, default="1"),
 )
+SIZE_NAMES = {field.name for field in SIZES}
 IMAGE = Field("image", "/image", "Image", "A container image to run instead of the engine's own.", default="engine's")
 
 
@@ -43,12 +44,24 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A field as it stands in the definition, and what was filled in instead."""
+
+    field: Field
+    now: str
+
+
+@dataclass(frozen=True)
 class Draft:
-    """`values` by the names of the form's fields. `model` is the row that is edited, None for a new one."""
+    """`values` by the names of the form's fields. `model` is the row that is edited, None for a new one.
+
+    `changes` are fields that an address filled in, for people to look at before they save.
+    """
 
     values: Mapping[str, str]
     problems: Sequence[Problem] = ()
     model: Model | None = None
+    changes: Sequence[Change] = ()
 
     @property
     def engine(self) -> Engine:
@@ -132,18 +145,26 @@ class Draft:
 
     def unplaced(self) -> list[Problem]:
         """Problems that no field shows."""
-        shown = [self.name_field, self.file_field, self.image_field, *self.hub_fields, *self.size_fields]
-        shown += self.place_fields
-        shown += [field for group in self.groups for field in (*group.fields, *group.more)]
-        placed = {id(problem) for field in shown for problem in field.problems}
+        placed = {id(problem) for field in self._shown() for problem in field.problems}
         return [problem for problem in self.problems if id(problem) not in placed]
 
     def troubled(self) -> list[Field]:
         """Fields that show a problem, in the order of the form."""
+        return [field for field in self._shown() if field.problems]
+
+    def filled(self, given: Mapping[str, str]) -> "Draft":
+        """With what an address says of sizes and options; anything else it says is not listened to."""
+        known = {field.name: field for field in self._shown()}
+        before = {name: field for name, field in known.items() if name in SIZE_NAMES or name.startswith(OPTION)}
+        changed = {name: text for name, text in given.items() if name in before and text != before[name].value}
+        told = tuple(Change(before[name], text) for name, text in changed.items())
+        return replace(self, values={**self.values, **changed}, changes=told)
+
+    def _shown(self) -> list[Field]:
+        """Every field in the order of the form; of the two kinds of source the chosen one."""
         source = self.hub_fields if self.from_hub else [self.file_field]
         shown = [self.name_field, *source, *self.size_fields, *self.place_fields, self.image_field]
-        shown += [field for group in self.groups for field in (*group.fields, *group.more)]
-        return [field for field in shown if field.problems]
+        return shown + [field for group in self.groups for field in (*group.fields, *group.more)]
 
     def _options(self) -> dict[str, str]:
         return {name.removeprefix(OPTION): text for name, text in self.values.items() if name.startswith(OPTION)}

@@ -1,6 +1,7 @@
 """The panel beside the form: what the definition takes as it is written, per card, and what would make it fit."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,14 +10,16 @@ from typing import Any
 from cortex.calculator.memory import Term
 from cortex.catalog.changes import applied
 from cortex.catalog.definition import Definition, Refusal, Source, parse
-from cortex.catalog.forecast import CardForecast, Fix, Forecast
+from cortex.catalog.forecast import CardForecast, Fix, Forecast, gib
 from cortex.catalog.models import Model
+from cortex.fleet.models import Gpu
 from cortex.orchestration import forecasts
 from cortex.ui import fields
 from cortex.ui.bars import WIDTH, Segment, placed
 
 UNNAMED = "unnamed"
 MOST_BARS = 8
+FEW, SENTENCE = 2, re.compile(r"(?<=\.) (?=[A-Z])")
 GROUPS = {
     "weights": ("weights", "Weights"), "kv_cache": ("cache", "Cache"), "state": ("cache", "Cache"),
     "compute": ("compute", "Compute"), "activation": ("compute", "Compute"), "cuda_graphs": ("compute", "Compute"),
@@ -45,12 +48,17 @@ def look(verdict: str) -> Look:
 
 @dataclass(frozen=True)
 class Bar:
-    """One card: what others hold, what the model would hold, what stays free. `limit` is where the card ends."""
+    """One card: what others hold, what the model would hold, what stays free. `limit` is where the card ends.
+
+    A card is `aside` where it would do or not, but another was chosen.
+    """
 
     forecast: CardForecast
+    name: str
     look: Look
     segments: list[Segment]
     limit: float | None
+    aside: bool
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,25 @@ class Button:
 
 @dataclass(frozen=True)
 class Panel:
-    """What the template draws. `trouble` is what keeps a definition from being estimated."""
+    """What the template draws; cards go by their numbers. `trouble` is what keeps a definition from being estimated."""
 
     look: Look
     forecast: Forecast | None
     bars: list[Bar]
     buttons: list[Button]
     trouble: str = ""
+    reason: str = ""
+    card_by_card: str = ""
+    shortfall: str = ""
+
+    @property
+    def brief(self) -> str:
+        """In a few words, for where there is no room for more."""
+        if self.buttons:
+            return f"{len(self.buttons)} way{'s' if len(self.buttons) > 1 else ''} to fit"
+        chosen = [bar for bar in self.bars if bar.forecast.chosen]
+        taken = gib(sum(bar.forecast.claim for bar in chosen))
+        return f"{taken} on {' and '.join(bar.name for bar in chosen)}" if chosen else ""
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -95,17 +115,45 @@ def of(data: Mapping[str, Any]) -> Panel:
 def drawn(definition: Definition, found: Forecast) -> Panel:
     """A forecast with its bars and buttons."""
     shown = sorted(found.cards, key=lambda each: (not each.chosen, each.need is None))[:MOST_BARS]
-    bars = [_bar(each) for each in found.cards if each in shown]
-    return Panel(look(found.verdict), found, bars, [_button(definition, fix) for fix in found.fixes])
+    numbers = dict(Gpu.objects.values_list("uuid", "index"))
+    names = {each.card.label: f"GPU {numbers.get(each.card.uuid, '')}".strip() for each in found.cards}
+    is_settled = any(each.chosen for each in shown)
+    bars = [_bar(each, names, aside=is_settled and not each.chosen) for each in shown]
+    buttons = [_button(definition, fix) for fix in found.fixes]
+    reason, rest = _folded(_by_number(found.reason, names))
+    shortfall = _shortfall(definition, found)
+    return Panel(look(found.verdict), found, bars, buttons, "", reason, rest, shortfall)
 
 
-def _bar(of: CardForecast) -> Bar:
+def _folded(words: str) -> tuple[str, str]:
+    """What is said first, and the rest where that is long: each card tells its part of it by itself."""
+    first, *rest = SENTENCE.split(words)
+    told = [each for each in rest if not each.startswith("It would fit if")]
+    return (first, " ".join(told)) if len(rest) > FEW else (words, "")
+
+
+def _shortfall(definition: Definition, found: Forecast) -> str:
+    """What an engine that shares one cache among all promises less than was asked for; it starts all the same."""
+    most, users = found.most_users, definition.users
+    if found.verdict == "does_not_fit" or most is None or not users or most >= users:
+        return ""
+    return f"Only {most} of {users} users can fill their whole context at once; others wait until a cache is free."
+
+
+def _by_number(words: str, names: Mapping[str, str]) -> str:
+    """A label with a UUID is for programs; on a page that names the cards, their numbers will do."""
+    for label, name in names.items():
+        words = words.replace(label, name)
+    return words
+
+
+def _bar(of: CardForecast, names: Mapping[str, str], *, aside: bool) -> Bar:
     parts = list(_parts(of))
     taken = sum(size for _, _, size in parts)
     width = max(of.card.total, taken, 1)
     parts.append(("free", "free", of.card.total - taken))
     limit = round(WIDTH * of.card.total / width, 1) if taken > of.card.total else None
-    return Bar(of, look(of.verdict), placed(parts, width), limit)
+    return Bar(of, names[of.card.label], look(of.verdict), placed(parts, width), limit, aside)
 
 
 def _parts(of: CardForecast) -> Iterator[tuple[str, str, int]]:
@@ -121,12 +169,15 @@ def _parts(of: CardForecast) -> Iterator[tuple[str, str, int]]:
 
 
 def _button(definition: Definition, fix: Fix) -> Button:
-    """The patch as the fields of the form spell it; what it takes away leaves an empty field."""
-    patch = fix.patch
+    return Button(fix.title, json.dumps(fills(definition, fix.patch)))
+
+
+def fills(definition: Definition, patch: Mapping[str, Any]) -> dict[str, str]:
+    """A patch as the fields of the form spell it; what it takes away leaves an empty field."""
     plain = {name: _field(value) for name, value in patch.items() if name not in ("options", "source")}
     options = {f"options.{name}": _field(value) for name, value in patch.get("options", {}).items()}
     source = _source(applied(definition, patch).source) if "source" in patch else {}
-    return Button(fix.title, json.dumps({**source, **plain, **options}))
+    return {**source, **plain, **options}
 
 
 def _field(value: Any) -> str:

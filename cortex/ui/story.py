@@ -63,6 +63,8 @@ def _state(attempt: Attempt, title: str, at: datetime | None, later: datetime | 
 def note(attempt: Attempt, title: str) -> str:
     """What more is known of a step."""
     match title:
+        case "Fetching" if attempt.bytes_total and (attempt.created_at or attempt.started_at):
+            return _gib(attempt.bytes_total)
         case "Fetching" if attempt.bytes_total:
             return f"{gib(attempt.bytes_done)} of {gib(attempt.bytes_total)}"
         case "Loading" if attempt.bytes_to_load:

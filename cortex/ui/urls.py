@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cortex.ui.views import chat, detail, editing, entrance, host_orders, hosts, keys, listing, log, orders
+from cortex.ui.views import chat, detail, editing, entrance, host_orders, hosts, keys, listing, log, orders, planning
 
 app_name = "ui"
 urlpatterns = [
@@ -21,6 +21,7 @@ urlpatterns = [
     path("models/<str:name>/stop", orders.give, {"verb": "stop"}, name="stop"),
     path("models/<str:name>/restart", orders.give, {"verb": "restart"}, name="restart"),
     path("models/<str:name>/remove", orders.give, {"verb": "remove"}, name="remove"),
+    path("plan", planning.plan, name="plan"),
     path("hosts", hosts.hosts, name="hosts"),
     path("hosts/<str:name>/cordon", host_orders.cordon, {"cordoned": True}, name="cordon"),
     path("hosts/<str:name>/uncordon", host_orders.cordon, {"cordoned": False}, name="uncordon"),

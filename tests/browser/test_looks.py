@@ -24,6 +24,7 @@ PAGES = {
     "serving": "/models/qwen3-30b-a3b",
     "fetching": "/models/deepseek-r1-distill-llama-8b",
     "failing": "/models/llama-3.3-70b",
+    "plan-of-what-is-not-there": "/plan",
     "hosts": "/hosts",
     "cordon": "/hosts/atlas/cordon",
     "labels": "/hosts/atlas/labels",

@@ -9,7 +9,7 @@ from django.test import Client
 from cortex.access.models import Person
 from cortex.catalog.models import Order
 from cortex.fleet import clock
-from cortex.fleet.models import Host, Stray
+from cortex.fleet.models import Host, Replica, Stray
 from cortex.orchestration import tasks
 from tests import scene
 from tests.ui.conftest import SignIn
@@ -148,3 +148,13 @@ def test_the_page_takes_the_same_number_of_queries_for_many_hosts(
         stray(Host.objects.create(name=f"more-{number}"), container_id=f"{number}")
     with django_assert_max_num_queries(10):  # type: ignore[operator]
         bobs.get("/hosts", headers=HTMX)
+
+
+def test_a_model_has_one_colour_on_all_cards_of_a_host(at: SignIn, bob: Person) -> None:
+    atlas = scene.whole_fleet()
+    second = atlas.gpus.get(index=1)
+    scene.seat(Replica.objects.get(model__name="bge-m3"), second, scene.GIB)
+    cards = at(bob).get("/hosts").context["hosts"][0].cards
+    kinds = [{segment.label: segment.kind for segment in card.segments} for card in cards]
+    assert kinds[0]["bge-m3"] == kinds[1]["bge-m3"]
+    assert kinds[0]["bge-m3"] != kinds[0]["qwen3-30b-a3b"]

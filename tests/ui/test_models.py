@@ -14,6 +14,7 @@ from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
 from tests import scene
 from tests.ui.conftest import SignIn
+from tests.weights import put_gguf, put_safetensors
 
 HTMX = {"HX-Request": "true"}
 HUB = {"name": "tiny", "engine": "llamacpp", "source.kind": "hub", "source.repository": "owner/tiny-GGUF"}
@@ -259,3 +260,31 @@ def test_a_card_s_bar_adds_up(bobs: Client) -> None:
     scene.whole_fleet()
     words = bobs.get("/hosts").content.decode()
     assert "qwen3-30b-a3b 12.0 GiB, qwen3-30b-a3b 12.0 GiB, bge-m3 3.0 GiB, used by others 7.0 GiB" in words
+
+
+def test_a_long_refusal_is_folded_and_its_cards_go_by_number(bobs: Client, models_folder: Path) -> None:
+    scene.whole_fleet()
+    wanted = {"engine": "llamacpp", "source.path": put_gguf(models_folder), "context": "131072", "users": "4"}
+    panel = bobs.post("/define/estimate", wanted).context["panel"]
+    assert panel.reason == "It needs 36.8 GiB on each of 2 GPUs."
+    assert panel.card_by_card.startswith("GPU 0 has 14.0 GiB of 48.0 GiB free: bge-m3/0 holds 3.0 GiB")
+    assert "It would fit if" not in panel.card_by_card
+    assert panel.forecast.in_the_way
+
+
+def test_users_whose_context_does_not_fit_at_once_are_counted(bobs: Client, models_folder: Path) -> None:
+    scene.host()
+    wanted = {"engine": "vllm", "source.path": put_safetensors(models_folder), "context": "65536", "users": "64"}
+    wanted |= {"options.gpu_memory_utilization": "0.8", "gpus": "1"}
+    told = bobs.post("/define/estimate", wanted).context["panel"]
+    assert told.look.word == "Fits"
+    assert told.shortfall.startswith(f"Only {told.forecast.most_users} of 64 users")
+    assert bobs.post("/define/estimate", {**wanted, "users": "1"}).context["panel"].shortfall == ""
+
+
+def test_where_nothing_makes_it_fit_it_is_said(bobs: Client, models_folder: Path) -> None:
+    wanted = {"engine": "llamacpp", "source.path": put_gguf(models_folder, "deepseek-v3"), "context": "131072"}
+    scene.host()
+    words = bobs.post("/define/estimate", {**wanted, "users": "64"}).content.decode()
+    assert "No change that Cortex knows makes it fit here" in words
+    assert "data-fills" not in words

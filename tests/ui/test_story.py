@@ -25,6 +25,13 @@ def test_an_attempt_that_fetches() -> None:
     assert told(fetching_at=1)[:3] == [("Queued", "done"), ("Fetching", "now"), ("Container created", "ahead")]
 
 
+def test_what_was_fetched_is_all_there_was() -> None:
+    attempt = Attempt(queued_at=QUEUED, fetching_at=QUEUED, bytes_done=7 << 30, bytes_total=8 << 30)
+    assert steps(attempt)[1].note == "7.0 GiB of 8.0 GiB"
+    attempt.created_at = QUEUED + timedelta(seconds=60)
+    assert steps(attempt)[1].note == "8.0 GiB"
+
+
 def test_a_step_that_was_skipped_is_left_out() -> None:
     assert told(created_at=1, started_at=2) == [
         ("Queued", "done"),

@@ -1,6 +1,6 @@
 """Small words of templates: icons, sizes, states, times."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ from cortex.ui.story import spanned
 
 register = template.Library()
 
+FEW = 4
 NOTHING = "\N{EN DASH}"
+TERMS = {"kv_cache": "KV cache", "cuda_graphs": "CUDA graphs", "lora": "LoRA"}
 ICONS = {
     "serving": "check-circle",
     "loading": "loader",
@@ -57,6 +59,25 @@ def in_the_way(replicas: Iterable[str]) -> SafeString:
 def gib(size: int | None) -> str:
     """Bytes for eyes; a dash for what is not known."""
     return NOTHING if size is None else sizes.gib(size)
+
+
+@register.filter
+def more(size: int) -> str:
+    """How many bytes a negative saving takes more."""
+    return gib(-size)
+
+
+@register.filter
+def some(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    rest = len(names) - FEW
+    return f"{', '.join(names[:FEW])} and {rest} more" if rest > 1 else ", ".join(names)
+
+
+@register.filter
+def term(name: str) -> str:
+    """A term of an estimate, as people write it."""
+    return TERMS.get(name, name.replace("_", " ").capitalize())
 
 
 @register.filter

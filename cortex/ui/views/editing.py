@@ -31,7 +31,7 @@ def edit(request: HttpRequest, name: str) -> HttpResponseBase:
     if model is None:
         raise Http404(f"There is no model named {name!r}.")
     if request.method != "POST":
-        return _form(request, of(model))
+        return _form(request, of(model).filled(request.GET.dict()))
     draft = Draft({**request.POST.dict(), "name": name}, model=model)
     if "redraw" in request.POST:
         return _form(request, draft)

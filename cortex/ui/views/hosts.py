@@ -1,6 +1,7 @@
 """Hosts and their cards: what is there, who holds it, what is free."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -71,10 +72,11 @@ def _orders() -> dict[str, list[Order]]:
 
 
 def _card(host: Host, orders: list[Order], now: datetime) -> HostCard:
+    hues = _hues(host)
     return HostCard(
         host,
         silent=host.seen_at is None or now - host.seen_at > SILENT_AFTER,
-        cards=[Card(gpu, segments(gpu)) for gpu in host.gpus.all()],
+        cards=[Card(gpu, segments(gpu, hues)) for gpu in host.gpus.all()],
         held=list(host.replicas.all()),
         strays=[_left(stray, now) for stray in host.strays.all()],
         orders=orders,
@@ -86,12 +88,16 @@ def _left(stray: Stray, now: datetime) -> Left:
     return Left(stray, over if over > now else None)
 
 
-def segments(gpu: Gpu) -> list[Segment]:
+def _hues(host: Host) -> dict[str, str]:
+    """One for each model, on whichever cards of the host it is."""
+    names = dict.fromkeys(seat.replica.model.name for gpu in host.gpus.all() for seat in gpu.seats.all())
+    return {name: f"seat-{place % HUES + 1}" for place, name in enumerate(names)}
+
+
+def segments(gpu: Gpu, hues: Mapping[str, str]) -> list[Segment]:
     """What each replica was promised, then what others use beyond that, then what is free."""
-    parts = [
-        (f"{seat.replica.model.name}", f"seat-{place % HUES + 1}", seat.bytes)
-        for place, seat in enumerate(gpu.seats.all())
-    ]
+    names = [(seat.replica.model.name, seat.bytes) for seat in gpu.seats.all()]
+    parts = [(name, hues[name], size) for name, size in names]
     promised = sum(size for _, _, size in parts)
     parts.append(("used by others", "foreign", max(0, gpu.used - promised)))
     parts.append(("free", "free", max(0, gpu.total - max(promised, gpu.used))))
