@@ -180,7 +180,7 @@ def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Est
     terms = fixed_terms(shape, options)
     least = request_bytes(shape, options, options.length(shape))
     cache = exact("kv_cache", least, f"one request of {options.length(shape):,} tokens must fit on every rank")
-    need = Need((*terms, cache))
+    need = Need((*terms, *((cache,) if least else ())))
     used = list(cards[:ranks])
     return Estimate(
         engine=options.engine,

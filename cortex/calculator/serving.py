@@ -11,6 +11,7 @@ from cortex.calculator.weights import stages_of
 from engines.habits import ServeOptions
 
 SPARSE_MLA_BYTES = 656
+SCALED, SCALE_BYTES = 128, 4  # an index is kept in 8 bits, with a scale for each so many values
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,14 @@ class Pool:
 def token_bytes(layer: Layer, shape: Shape, options: ServeOptions) -> int:
     """Bytes one token takes in one layer on one rank: (K + V) x heads kept by the rank; compressed heads are not split.
 
-    Heads are replicated when there are fewer than ranks.
+    Heads are replicated when there are fewer than ranks. A sparse index is on every rank.
     """
     width = options.cache_width
     if shape.mla is not None:
+        index = layer.indexer + SCALE_BYTES * -(-layer.indexer // SCALED)
         if options.cache_type == "fp8_ds_mla":
-            return SPARSE_MLA_BYTES
-        return math.ceil((shape.mla.rank + shape.mla.rope) * width)
+            return SPARSE_MLA_BYTES + index
+        return math.ceil((shape.mla.rank + shape.mla.rope) * width) + index
     heads = max(1, layer.kv_heads // options.tensor) if layer.kv_heads else 0
     return math.ceil(heads * (layer.key + layer.value) * width)
 
@@ -57,7 +59,9 @@ def state_page(layer: Layer, shape: Shape, options: ServeOptions) -> int:
 
 
 def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
-    """The layers that cache in the pipeline stage where they take most, draft layers included."""
+    """The layers that cache in the pipeline stage where they take most, draft layers included; none of an encoder."""
+    if not shape.causal:
+        return ()
     attending = next((layer for layer in reversed(shape.trunk) if layer.kv_heads and not layer.shared_kv), None)
     drafts = [attending] * options.draft_layers if attending is not None else []
     drafts += [Layer(kv_heads=1, key=width // max(1, options.tensor)) for width in options.draft_widths]
@@ -66,8 +70,12 @@ def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
 
 
 def _cached(layers: Sequence[Layer], shape: Shape, options: ServeOptions) -> int:
-    return sum(token_bytes(layer, shape, options) + (state_page(layer, shape, options) if layer.state else 0)
+    return sum(token_bytes(layer, shape, options) + (state_page(layer, shape, options) if remembers(layer) else 0)
                for layer in layers)  # fmt: skip
+
+
+def remembers(layer: Layer) -> bool:
+    return bool(layer.state or layer.conv)
 
 
 def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
@@ -78,7 +86,7 @@ def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
         if layer.kv_heads:
             key = (token_bytes(layer, shape, options), layer.window, layer.chunked and layer.window > 0)
             counts[key] = counts.get(key, 0) + 1
-        if layer.state:
+        if remembers(layer):
             page = state_page(layer, shape, options)
             states[page] = states.get(page, 0) + 1
     widest = max((width for width, _, _ in counts), default=0)
@@ -146,10 +154,10 @@ def request_bytes(shape: Shape, options: ServeOptions, length: int) -> int:
 
 
 def concurrency(shape: Shape, options: ServeOptions, budget: int) -> float:
-    """How many requests of full length ``budget`` bytes of cache on a rank hold at once."""
+    """How many requests of full length ``budget`` bytes of cache on a rank hold at once; all where none is kept."""
     pool = pool_of(shape, options, budget)
     needed = blocks_needed(pool, options, options.length(shape))
-    return pool.blocks / needed if needed else 0.0
+    return pool.blocks / needed if needed else float(options.users)
 
 
 def tokens_held(shape: Shape, options: ServeOptions, budget: int) -> int:

@@ -6,6 +6,7 @@ from cortex.calculator.shape import Layer, LayerWeights, Shape
 from engines.habits import ServeOptions
 
 TILE_WIDE, TILE = 256, 128
+FLOATS = {"F32": 4, "BF16": 2, "F16": 2}
 PLAIN_BITS = 16  # weights of so many bits are those an engine can make smaller at the start
 
 
@@ -21,12 +22,18 @@ def whole_rank(shape: Shape, options: ServeOptions) -> int:
     """The same with what is kept in host memory."""
     if options.weight_bytes:
         return options.weight_bytes
-    kept = shrinks(shape, options) or 1.0
+    kept, width = shrinks(shape, options) or 1.0, converted(shape, options)
     tower = 0 if options.language_only else shape.tower_bytes
     guessing = [layer for layer in shape.layers if layer.draft and options.draft_tokens]
     drafts = sum(layer_weights(layer, options, kept) for layer in guessing)
     own = -(-options.draft_bytes // max(1, options.tensor))
-    return max(_stages(shape, options, kept)) + tower + drafts + own
+    return int(width * (max(_stages(shape, options, kept)) + tower + drafts)) + own
+
+
+def converted(shape: Shape, options: ServeOptions) -> float:
+    """What loading makes of each byte of the files: an engine holds plain floats in the width it computes with."""
+    most = max(shape.types, key=shape.types.__getitem__, default="")
+    return options.float_bytes / FLOATS.get(most, options.float_bytes)
 
 
 def stages_of(layers: Sequence[Layer], stages: int) -> list[Sequence[Layer]]:
@@ -51,9 +58,9 @@ def _stages(shape: Shape, options: ServeOptions, kept: float) -> list[int]:
 def shrinks(shape: Shape, options: ServeOptions) -> float | None:
     """The share of their bytes that linear weights keep when the engine quantizes them at the start; None: it cannot.
 
-    Only 16-bit files can be quantized so; embeddings, the head, norms and routers stay as they are.
+    Only plain floats can be quantized so; embeddings, the head, norms and routers stay as they are.
     """
-    if not options.weight_bits or shape.quantization.upper() not in ("BF16", "F16", "FLOAT16", "BFLOAT16"):
+    if not options.weight_bits or shape.quantization.upper() not in (*FLOATS, "FLOAT16", "BFLOAT16"):
         return None
     return options.weight_bits / PLAIN_BITS
 
