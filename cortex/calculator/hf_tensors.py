@@ -103,11 +103,14 @@ def _bits(config: Mapping[str, object]) -> int:
     described = config.get("quantization_config")
     if not isinstance(described, dict):
         return 4
-    groups = described.get("config_groups")
-    first = next(iter(groups.values()), {}) if isinstance(groups, dict) else {}
+    told = [described.get("bits"), described.get("w_bit"), _bits_of_group(described.get("config_groups"))]
+    return next((bits for bits in told if isinstance(bits, int) and bits in (2, 3, 4, 8)), 4)
+
+
+def _bits_of_group(groups: object) -> object:
+    first = next(iter(groups.values()), None) if isinstance(groups, dict) else None
     inner = first.get("weights") if isinstance(first, dict) else None
-    told = [described.get("bits"), described.get("w_bit"), inner.get("num_bits") if isinstance(inner, dict) else None]
-    return next((bits for bits in told if bits in (2, 3, 4, 8)), 4)  # type: ignore[misc]
+    return inner.get("num_bits") if isinstance(inner, dict) else None
 
 
 def types_of(tensors: Iterable[Weight]) -> dict[str, int]:
