@@ -57,8 +57,10 @@ def _ubatch(row: Row, batch: int, windows: int) -> int:
 
 def _cache_types(row: Row) -> tuple[str, str]:
     """Types of keys and values, told apart or together: "q8_0", "q8_0/q4_0", "K q8_0, V f16"."""
-    both = [CACHES.get(kind, kind) for kind in KIND.findall(row.text("config", "cache"))]
-    both = both or [CACHES.get(kind, kind) for kind in KIND.findall(row.text("config", "kv_cache_type"))]
+    told = row.text("config", "cache") or row.text("config", "kv_cache_type")
+    both = [CACHES.get(kind, kind) for kind in KIND.findall(told)]
+    if told and not both and not re.search("default|auto", told):
+        raise MissingFact("config.cache, a type of llama.cpp")
     sides = []
     for side, usual in (("k", both[0] if both else "f16"), ("v", both[-1] if both else "f16")):
         told = next((text for name in (f"cache_{side}", f"cache_type_{side}", f"type_{side}", f"ct{side}")

@@ -36,10 +36,7 @@ def served(row: Row) -> Iterator[Answer]:
     options = serve_options(row)
     yield from attempt("weights", _weights_measured(row), lambda: rank_weights(row, options) / GIB)
     yield from attempt("total", measured_total(row), lambda: _total(row, options) / MIB)
-    try:
-        yield from _pool(row, options)
-    except MissingFact as error:
-        yield Missing("kv_cache", str(error))
+    yield from _pool(row, options)
 
 
 def _weights_measured(row: Row) -> float | None:
