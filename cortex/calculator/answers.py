@@ -154,12 +154,17 @@ def _fits_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card], num
     return estimate(shape, replace(options, gpu_layers=number), cards).fits(cards)
 
 
-def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
-    ranks = options.tensor * options.pipeline
-    if not cards:
-        needed = -(-request_bytes(shape, options, options.length(shape)) // GIB)
+def _on_processor(shape: Shape, options: ServeOptions) -> Iterator[Candidate]:
+    needed = -(-request_bytes(shape, options, options.length(shape)) // GIB)
+    if needed:
         yield f"Keep {needed} GiB of cache", 0, replace(options, cache_bytes=needed * GIB), 0
+
+
+def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
+    if not cards:
+        yield from _on_processor(shape, options)
         return
+    ranks = options.tensor * options.pipeline
     if not options.weight_bits and shrinks(shape, replace(options, weight_bits=8)):
         yield "Make 8 bits of its weights at the start", 2.2, replace(options, weight_bits=8.0), ranks
     if options.cache_type == "auto":

@@ -47,7 +47,7 @@ def token_bytes(layer: Layer, shape: Shape, options: ServeOptions) -> int:
         if options.cache_type == "fp8_ds_mla":
             return SPARSE_MLA_BYTES + index
         return math.ceil((shape.mla.rank + shape.mla.rope) * width) + index
-    heads = max(1, layer.kv_heads // options.tensor) if layer.kv_heads else 0
+    heads = -(-layer.kv_heads // options.tensor)
     return math.ceil(heads * (layer.key + layer.value) * width)
 
 
@@ -55,7 +55,7 @@ def state_page(layer: Layer, shape: Shape, options: ServeOptions) -> int:
     """Bytes of one recurrent state on one rank: 16-bit convolution (longer by guessed tokens) and 32-bit state."""
     kept = max(shape.recurrence.kernel - 1, 1) if shape.recurrence else 3
     conv = layer.conv * (kept + options.draft_tokens) // kept
-    return (2 * conv + 4 * layer.state) // options.tensor
+    return -(-(2 * conv + 4 * layer.state) // options.tensor)
 
 
 def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
@@ -64,7 +64,7 @@ def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
         return ()
     attending = next((layer for layer in reversed(shape.trunk) if layer.kv_heads and not layer.shared_kv), None)
     drafts = [attending] * options.draft_layers if attending is not None else []
-    drafts += [Layer(kv_heads=1, key=width // max(1, options.tensor)) for width in options.draft_widths]
+    drafts += [Layer(kv_heads=1, key=-(-width // max(1, options.tensor))) for width in options.draft_widths]
     found = [[layer for layer in stage if not layer.shared_kv] for stage in stages_of(shape.trunk, options.pipeline)]
     return (*max(found, key=lambda stage: _cached(stage, shape, options)), *drafts)
 
@@ -179,7 +179,7 @@ def options_from(engine: Literal["vllm", "sglang", "tgi"], arguments: Sequence[s
     return ServeOptions(engine=engine, **({"fraction": FRACTIONS[engine]} | kwargs))  # type: ignore[arg-type]
 
 
-FRACTIONS = {"vllm": 0.9, "sglang": 0.88, "tgi": 1.0}
+FRACTIONS = {"vllm": 0.9, "sglang": 0.0, "tgi": 1.0}  # 0: as the card is
 FLAGS: dict[str, tuple[Flag, ...]] = {
     "vllm": (
         (("--max-model-len",), "context", human_number),
