@@ -8,7 +8,7 @@ from dataclasses import replace
 from cortex.calculator.safetensors import Weight
 from cortex.calculator.shape import Layer, LayerWeights
 
-LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d{1,6})\.")
 TOWERS = ("vision", "visual", "audio", "image", "multi_modal", "mm_", "embed_vision", "embed_audio", "sound", "speech",
           "vpm", "apm", "resampler", "mlp1", "vit", "sam_", "aligner", "connector", "projector")  # fmt: skip
 SILENT = ("talker", "token2wav", "code2wav", "tts")  # speech output, which engines that serve text do not load
