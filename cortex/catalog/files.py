@@ -67,15 +67,22 @@ def point(path: str, *, below: Path | None = None) -> Path:
     """The GGUF or the folder of weights that `path` means; what is in it was not read. Raises UnreadableModel."""
     folder = (below or settings.ENV.cortex_models).resolve()
     target = folder / path
+    with readable(path):
+        if not _resolved(target).is_relative_to(folder):
+            raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
+        return _at(target, folder)
+
+
+def _resolved(target: Path) -> Path:
+    """Where a path leads. Raises UnreadableModel when it cannot lead anywhere, PermissionError."""
     try:
-        inside = target.resolve().is_relative_to(folder)
+        target.exists()
+        return target.resolve()
+    except PermissionError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         why = "its links lead in a circle, or its name is none that a file can have."
-        raise UnreadableModel(path[:80], why, "Correct the path, or put the file itself there.") from error
-    if not inside:
-        raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
-    with readable(path):
-        return _at(target, folder)
+        raise UnreadableModel(target.name[:80], why, "Correct the path, or put the file itself there.") from error
 
 
 @contextmanager
