@@ -85,8 +85,9 @@ def best_fraction(shape: Shape, options: ServeOptions, card: Card, context: int,
     options = replace(options, context=context, users=users)
     fixed = sum(term.likely for term in fixed_terms(shape, options))
     need = fixed + users * request_bytes(shape, options, context)
-    share = ceil(100 * need / card.total) / 100
-    return share if share <= HIGHEST_FRACTION else None
+    if need > HIGHEST_FRACTION * card.total:
+        return None
+    return min(HIGHEST_FRACTION, ceil(100 * need / card.total) / 100)
 
 
 def changes(shape: Shape, options: Options, cards: Sequence[Card]) -> list[Change]:

@@ -127,7 +127,7 @@ def _seats(wish: Wish, cards: Sequence[Card], left: Sequence[int]) -> Iterator[S
 
 def _groups(cards: Sequence[Card], left: Sequence[int], count: int, need: int) -> Iterator[tuple[int, ...]]:
     """Cards with so much left: alike ones, the fullest that will do; then any, the emptiest."""
-    able = [index for index in range(len(cards)) if left[index] >= need]
+    able = [index for index, card in enumerate(cards) if card.total and left[index] >= need]
     found = []
     for total in {cards[index].total for index in able}:
         alike = sorted((index for index in able if cards[index].total == total), key=lambda index: left[index])
