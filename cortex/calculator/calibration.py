@@ -115,11 +115,7 @@ def _corrected(need: Need, measured: Measured, cards: int, index: int) -> Need:
 def _term(term: Term, measured: Measured, need: Need, cards: int) -> Term:
     """Fixed terms follow the log; caches follow what is asked now, so they stay computed."""
     size = measured.terms.get(term.name)
-    if (
-        size is None
-        or not believed(term, size, seen=True)
-        or term.name in ("kv_cache", "state", RUNTIME)
-    ):
+    if size is None or not believed(term, size, seen=True) or term.name in ("kv_cache", "state", RUNTIME):
         return term
     if term.name in ("weights", "compute") and any(each.name == "compute" for each in need.terms):
         return term if cards > 1 else _around(term, size)  # llama.cpp's lines are sums over its cards
