@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 WINDOW_PAD = 256
-CACHE_BYTES = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "half": 2.0, "float32": 4.0}
+CACHE_BYTES = {"auto": 2.0, "bfloat16": 2.0, "float16": 2.0, "half": 2.0, "float32": 4.0,
+               "nvfp4": 0.5625}  # fmt: skip
 
 
 class Trained(Protocol):
@@ -101,13 +102,13 @@ class ServeOptions:
     """Options of an engine that takes a share of each card and fills it.
 
     ``context`` is tokens per request (0: as trained), ``users`` requests at once, ``fraction`` of the card's total
-    (vLLM, TGI) or of what is free (SGLang). ``draft_layers`` are attention layers of EAGLE or MTP heads,
-    ``draft_tokens`` what they guess ahead; a draft model of its own has ``draft_bytes`` of weights and caches
-    ``draft_widths`` values per token in its layers, all before any split. ``language_only`` skips image and audio
-    towers. ``weight_bits`` is what an engine makes of 16-bit weights at the start (0: nothing). ``offloaded`` bytes
-    of each rank's weights and ``swapped`` bytes of cache lie in host memory. ``in_flight`` batches may be under way
-    at once, whose tokens windows must hold. ``state_pages`` are pages of recurrent state a request holds (0: as vLLM
-    0.32 does of itself).
+    (vLLM, TGI) or that weights and cache may fill (SGLang; 0: as its card is). ``draft_layers`` are attention layers
+    of EAGLE or MTP heads, ``draft_tokens`` what they guess ahead; a draft model of its own has ``draft_bytes`` of
+    weights and caches ``draft_widths`` values per token in its layers, all before any split. ``language_only`` skips
+    image and audio towers. ``weight_bits`` is what an engine makes of plain weights at the start (0: nothing),
+    ``float_bytes`` how wide it holds floats. ``offloaded`` bytes of each rank's weights and ``swapped`` bytes of cache
+    lie in host memory. ``in_flight`` batches may be under way at once, whose tokens windows must hold. ``state_pages``
+    are pages of recurrent state a request holds (0: as vLLM 0.32 does of itself).
     """
 
     engine: Literal["vllm", "sglang", "tgi"] = "vllm"
@@ -129,6 +130,7 @@ class ServeOptions:
     draft_widths: tuple[int, ...] = ()
     language_only: bool = False
     weight_bits: float = 0.0
+    float_bytes: int = 2
     weight_bytes: int = 0
     cache_bytes: int = 0
     offloaded: int = 0

@@ -10,6 +10,7 @@ from engines.vllm_options import VllmOptions
 
 GIB = 1024**3
 SEQUENCES, BATCHED_TOKENS, BLOCK = 256, 8192, 16
+WIDE = ("float", "float32")
 CPU_SEQUENCES, CPU_BATCHED_TOKENS, CPU_BLOCK, CPU_CACHE_GIB = 128, 2048, 128, 4
 # bits of a linear weight, scales included, once vLLM has quantized it at the start; other methods read finished files
 ONLINE_BITS = {
@@ -76,12 +77,13 @@ def _habits(launch: Launch, options: VllmOptions) -> ServeOptions:
         tensor=options.tensor_parallel_size or max(1, len(launch.gpus) // pipeline),
         pipeline=pipeline,
         fraction=options.gpu_memory_utilization,
-        cache_type=options.kv_cache_dtype or "auto",
+        cache_type=options.kv_cache_dtype or ("float32" if options.dtype in WIDE else "auto"),
         block=options.block_size or (BLOCK if on_gpus else CPU_BLOCK),
         batched_tokens=max(batched, context) if options.enable_chunked_prefill is False else batched,
         eager=options.enforce_eager or not on_gpus,
         loras=(options.max_loras or 1) if options.enable_lora else 0,
         lora_rank=options.max_lora_rank or 16,
+        float_bytes=4 if options.dtype in WIDE else 2,
         weight_bits=ONLINE_BITS.get(options.quantization or "", 0.0),
         cache_bytes=(options.kv_cache_memory_bytes or 0) if on_gpus else cpu_cache(options),
         offloaded=int((options.cpu_offload_gb or 0) * GIB) if on_gpus else 0,

@@ -48,7 +48,9 @@ def softly(definition: Definition, instead_of: Model | None) -> shapes.EstimateA
 
 def imagined(host: shapes.HostRequest) -> placement.Host:
     cards = [
-        placement.Card(f"#{number}", card.name, card.total, card.total if card.free is None else card.free)
+        placement.Card(
+            f"#{number}", card.name, card.total, card.total if card.free is None else min(card.free, card.total)
+        )
         for number, card in enumerate(host.cards)
     ]
     return placement.Host("an imagined host", cards=cards, memory=host.memory)

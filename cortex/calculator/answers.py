@@ -85,8 +85,9 @@ def best_fraction(shape: Shape, options: ServeOptions, card: Card, context: int,
     options = replace(options, context=context, users=users)
     fixed = sum(term.likely for term in fixed_terms(shape, options))
     need = fixed + users * request_bytes(shape, options, context)
-    share = ceil(100 * need / card.total) / 100
-    return share if share <= HIGHEST_FRACTION else None
+    if need > HIGHEST_FRACTION * card.total:
+        return None
+    return min(HIGHEST_FRACTION, ceil(100 * need / card.total) / 100)
 
 
 def changes(shape: Shape, options: Options, cards: Sequence[Card]) -> list[Change]:
@@ -154,12 +155,17 @@ def _fits_layers(shape: Shape, options: LlamaOptions, cards: Sequence[Card], num
     return estimate(shape, replace(options, gpu_layers=number), cards).fits(cards)
 
 
-def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
-    ranks = options.tensor * options.pipeline
-    if not cards:
-        needed = -(-request_bytes(shape, options, options.length(shape)) // GIB)
+def _on_processor(shape: Shape, options: ServeOptions) -> Iterator[Candidate]:
+    needed = -(-request_bytes(shape, options, options.length(shape)) // GIB)
+    if needed:
         yield f"Keep {needed} GiB of cache", 0, replace(options, cache_bytes=needed * GIB), 0
+
+
+def _served_candidates(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Iterator[Candidate]:
+    if not cards:
+        yield from _on_processor(shape, options)
         return
+    ranks = options.tensor * options.pipeline
     if not options.weight_bits and shrinks(shape, replace(options, weight_bits=8)):
         yield "Make 8 bits of its weights at the start", 2.2, replace(options, weight_bits=8.0), ranks
     if options.cache_type == "auto":

@@ -9,6 +9,8 @@ from cortex.calculator.memory import Estimate, Need, Term
 MIB, GIB = 1 << 20, 1 << 30
 LIMIT = 1 << 50  # a log line that claims a pebibyte is not believed
 RUNTIME = "runtime"
+WEIGHTS = (0.5, 4.0)  # of what the files say: kernels pad, and some make 16 bits of 4
+SURPRISE, ROOM = 8, 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,29 @@ def _corrected(need: Need, measured: Measured, cards: int, index: int) -> Need:
 def _term(term: Term, measured: Measured, need: Need, cards: int) -> Term:
     """Fixed terms follow the log; caches follow what is asked now, so they stay computed."""
     size = measured.terms.get(term.name)
-    if size is None or term.name in ("kv_cache", "state", RUNTIME):
+    if size is None or not believed(term, size, seen=True) or term.name in ("kv_cache", "state", RUNTIME):
         return term
     if term.name in ("weights", "compute") and any(each.name == "compute" for each in need.terms):
         return term if cards > 1 else _around(term, size)  # llama.cpp's lines are sums over its cards
     return _around(term, size)
+
+
+def believed(term: Term, size: int, *, seen: bool) -> bool:
+    """Whether a measured size can be this term's: weights follow from files, the rest may surprise.
+
+    What NVML had ``seen`` as well may be anything that a card holds.
+    """
+    if not 0 < size < LIMIT:
+        return False
+    if term.name == "weights":
+        return WEIGHTS[0] * term.likely <= size <= WEIGHTS[1] * term.likely
+    return seen or size <= SURPRISE * term.high + GIB
+
+
+def coherent(measured: Measured, *, per_card: bool) -> bool:
+    """Whether the terms of one start had room on the cards that NVML saw; a peak need not stay there."""
+    room = max(measured.devices, default=0) if per_card else sum(measured.devices)
+    return not room or sum(size for size in measured.terms.values() if size > 0) <= ROOM * room
 
 
 def _around(term: Term, size: int) -> Term:

@@ -3,46 +3,43 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cortex.calculator.hf_families import ALL_WINDOWED, ENCODERS, LIGHTNING, PERIODS, stem, usual
 from cortex.calculator.shape import Layer, Mla, Recurrence
 from cortex.calculator.unreadable import UnreadableModel
 
 LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
-ENCODERS = frozenset(
-    {"bert", "roberta", "xlm-roberta", "nomic_bert", "modernbert", "mpnet", "distilbert", "deberta-v2", "new",
-     "camembert", "electra", "gte", "eurobert", "neobert", "jina_bert"}
-)  # fmt: skip
-# families whose window covers every layer, when there is one
-ALL_WINDOWED = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "ministral"})
-# the period of the window pattern of configs without "layer_types"; the last layer of each period sees everything
-PERIODS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "llama4": 4, "llama4_text": 4}
-PLAIN = frozenset(
-    {"llama", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "phi", "phimoe", "cohere", "granite", "granitemoe",
-     "deepseek_v2", "deepseek_v3", "kimi_k2", "glm", "glm4", "glm4_moe", "minimax_m2", "olmo", "olmo2", "stablelm",
-     "falcon", "gpt_neox", "mpt", "internlm2", "exaone", "baichuan", "nemotron", "gemma3n", "gemma3n_text", "gemma4",
-     "gemma4_text", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "mllama", "smollm3", "seed_oss", "dbrx"}
-)  # fmt: skip
-HYBRID = frozenset(
-    {"mamba", "mamba2", "falcon_mamba", "jamba", "falcon_h1", "nemotron_h", "bamba", "granitemoehybrid", "qwen3_next",
-     "qwen3_5", "qwen3_5_moe", "qwen3_5_text", "qwen3_5_moe_text", "minimax", "kimi_linear", "zamba2", "lfm2"}
-)  # fmt: skip
-KNOWN = ENCODERS | ALL_WINDOWED | PERIODS.keys() | PLAIN | HYBRID
 INNER = ("text_config", "language_config", "llm_config", "thinker_config")
+NESTED = ("attn_config", "ffn_config")  # DBRX and MPT describe parts of a layer apart
+LENGTHS = ("model_max_length", "max_position_embeddings", "n_positions", "max_seq_len", "seq_length",
+           "max_sequence_length")  # fmt: skip
+STRETCHED = ("linear", "dynamic", "yarn")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Typed reading of the language part of a config."""
+    """Typed reading of the language part of a config; of one layer where ``index`` is given and sizes are listed.
+
+    ``left_out`` are sizes that it does not name: they are as usual in its family.
+    """
 
     values: Mapping[str, object]
+    index: int | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
         return str(self.values.get("model_type", ""))
 
+    @property
+    def stem(self) -> str:
+        return stem(self.family)
+
     def number(self, *names: str, default: int = 0) -> int:
         """The first of ``names`` that is a sensible count."""
         for name in names:
             value = self.values.get(name)
+            if isinstance(value, list) and self.index is not None and self.index < len(value):
+                value = value[self.index]
             if value is None or isinstance(value, bool):
                 continue
             if not isinstance(value, (int, float)) or not 0 <= value < 1 << 40:
@@ -54,19 +51,44 @@ class Config:
         value = self.values.get(name)
         return value if isinstance(value, (list, str)) else ()
 
+    def says(self, name: str) -> bool:
+        return self.values.get(name) is True
+
+    def length(self) -> int:
+        """Tokens it was trained for, positions stretched as the config says; 4096 where nothing is said."""
+        known = (self.values.get(name) for name in LENGTHS)
+        told = int(next((value for value in known if isinstance(value, (int, float)) and 1 < value < 1 << 30), 4096))
+        scaling = self.values.get("rope_scaling") or self.values.get("rope_parameters")
+        if not isinstance(scaling, dict):
+            return told
+        kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
+        if kind not in STRETCHED or not isinstance(factor, (int, float)) or not 1 <= factor < 1 << 16:
+            return told
+        trained = scaling.get("original_max_position_embeddings")
+        start = trained if kind == "yarn" and isinstance(trained, int) and 0 < trained < 1 << 30 else told
+        return max(told, int(start * factor))
+
+    def indexes(self, name: str) -> frozenset[int]:
+        """Layers that a list names by their numbers."""
+        return frozenset(each for each in self.flags(name)[:LAYER_LIMIT] if isinstance(each, int))
+
 
 def absurd(why: str) -> UnreadableModel:
     return UnreadableModel("The model's config.json makes no sense", why, "Fetch it again, or correct it.")
 
 
 def language_config(values: Mapping[str, object]) -> Config:
-    """The part that describes the language model; multimodal configs nest it."""
-    for name in INNER:
-        inner = values.get(name)
-        if isinstance(inner, dict) and inner:
-            merged = {"model_type": values.get("model_type"), **inner}
-            return language_config(merged)
-    return Config(values)
+    """The part that describes the language model; multimodal configs nest it. What it leaves out is as usual."""
+    for _ in range(len(INNER)):
+        inner = next((part for part in map(values.get, INNER) if isinstance(part, dict) and part), None)
+        if inner is None:
+            break
+        values = {name: values.get(name) for name in ("model_type", "vocab_size") if name in values} | inner
+    for name in NESTED:
+        part = values.get(name)
+        values = {**part, **values} if isinstance(part, dict) else values
+    sizes = usual(str(values.get("model_type", "")))
+    return Config(sizes | dict(values), left_out=tuple(name for name in sizes if name not in values))
 
 
 def mla_of(config: Config) -> Mla | None:
@@ -101,16 +123,21 @@ def recurrence_of(config: Config) -> Recurrence | None:
 
 
 def kinds_of(config: Config, count: int) -> list[str]:
-    """One word per layer: full, window, chunk, state, both or none (a layer without a token mixer)."""
-    if config.family in ENCODERS or not count:
+    """One word per layer: full, window, chunk, state, conv, both; none or experts where tokens are not mixed."""
+    if config.stem in ENCODERS or not count:
         return ["full"] * count
-    listed = config.flags("layer_types") or config.flags("layers_block_type") or config.flags("attn_type_list")
-    if listed and len(listed) >= count:
+    listed = next(filter(None, map(config.flags, LISTS)), ())
+    if listed and not isinstance(listed, str) and len(listed) >= count:
         return [_word(each) for each in listed[:count]]
     pattern = config.values.get("hybrid_override_pattern")
     if isinstance(pattern, str) and len(pattern) >= count:
-        return [{"M": "state", "*": "full"}.get(letter, "none") for letter in pattern[:count]]
+        return [LETTERS.get(letter, "none") for letter in pattern[:count]]
     return _kinds_by_rule(config, count)
+
+
+LISTS = ("layer_types", "layers_block_type", "attn_type_list")
+LETTERS = {"M": "state", "*": "full", "E": "experts"}
+STATES = ("linear_attention", "mamba", "mamba2", "recurrent", "0")
 
 
 def _word(kind: object) -> str:
@@ -119,21 +146,24 @@ def _word(kind: object) -> str:
         return "window"
     if "chunk" in text:
         return "chunk"
-    if text in ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "0"):
+    if text in STATES:
         return "state"
-    return "both" if text == "hybrid" else "full"
+    return {"hybrid": "both", "conv": "conv", "mlp": "none", "moe": "experts"}.get(text, "full")
 
 
 def _kinds_by_rule(config: Config, count: int) -> list[str]:
     family = config.family
     kda = config.values.get("linear_attn_config")
     if isinstance(kda, dict):
-        full = set(Config(kda).flags("full_attn_layers"))
+        full = Config(kda).indexes("full_attn_layers")
         return ["full" if index + 1 in full else "state" for index in range(count)]
     if family in ("mamba", "mamba2", "falcon_mamba"):
         return ["state"] * count
     if family == "falcon_h1":
         return ["both"] * count
+    attending = config.indexes("attn_layer_indices") or config.indexes("full_attn_idxs")
+    if attending:
+        return ["full" if index in attending else "state" for index in range(count)]
     period = config.number("attn_layer_period", "full_attention_interval")
     if period:
         offset = config.number("attn_layer_offset", default=period - 1)
@@ -142,43 +172,94 @@ def _kinds_by_rule(config: Config, count: int) -> list[str]:
 
 
 def _windows_by_rule(config: Config, count: int) -> list[str]:
-    family = config.family
+    family = config.stem
     if family in PERIODS:
-        period = config.number("sliding_window_pattern", default=PERIODS[family])
-        word = "chunk" if family.startswith("llama4") else "window"
+        period = config.number("sliding_window_pattern", "_sliding_window_pattern", default=PERIODS[family])
+        word = "chunk" if family == "llama4" else "window"
         return ["full" if period and index % period == period - 1 else word for index in range(count)]
+    if config.says("use_sliding_window"):
+        first = config.number("max_window_layers", default=count)
+        return ["window" if index >= first else "full" for index in range(count)]
     whole = family in ALL_WINDOWED and config.number("sliding_window") > 0
     return ["window" if whole else "full"] * count
 
 
-def layer_of(config: Config, kind: str, index: int, mla: Mla | None, recurrence: Recurrence | None) -> Layer:
+ATTENDING = ("full", "window", "chunk", "both")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_query_heads")
+KV_HEADS = ("num_key_value_heads", "multi_query_group_num", "num_kv_heads", "kv_n_heads")
+HEAD = ("head_dim", "attention_head_dim", "kv_channels")
+
+
+def layer_of(whole: Config, kind: str, index: int, mla: Mla | None, recurrence: Recurrence | None) -> Layer:
     """One layer's facts, without its weights."""
-    heads = config.number("num_attention_heads", "n_head", "n_heads")
-    hidden = config.number("hidden_size", "n_embd", "d_model")
-    windowed = kind in ("window", "chunk")
-    head = config.number("head_dim", "attention_head_dim", default=hidden // heads if heads else 0)
-    kv_heads = config.number("num_key_value_heads", "multi_query_group_num", "num_kv_heads", default=heads)
-    if kind == "full":
-        head = config.number("global_head_dim", default=head)
-        kv_heads = config.number("num_global_key_value_heads", default=kv_heads)
-    attends, remembers = kind in ("full", "window", "chunk", "both"), kind in ("state", "both")
-    experts, used, expert_ff = _experts(config, index)
-    conv, state = _state(recurrence) if remembers and recurrence else (0, 0)
+    config = Config(whole.values, index)
+    hidden = config.number(*WIDTH)
+    attends = kind in ATTENDING
+    heads, kv_heads, key, value = _heads(config, kind, hidden, mla)
+    experts, used, expert_ff = _experts(config, kind, index)
+    conv, state = _remembered(config, kind, recurrence)
     return Layer(
         heads=heads if attends else 0,
-        kv_heads=(1 if mla else kv_heads) if attends else 0,
-        key=mla.rank + mla.rope if mla else head,
-        value=0 if mla else config.number("v_head_dim", default=head),
-        window=config.number("attention_chunk_size" if kind == "chunk" else "sliding_window") if windowed else 0,
+        kv_heads=kv_heads if attends else 0,
+        key=key,
+        value=value,
+        window=_window(config, kind),
         chunked=kind == "chunk",
         conv=conv,
         state=state,
-        ff=config.number("intermediate_size", "ffn_dim", "n_inner", default=4 * hidden),
+        indexer=config.number("index_head_dim") if attends and _indexes(config, index) else 0,
+        ff=config.number("intermediate_size", "ffn_dim", "n_inner", "hidden_dim", "ffn_hidden_size",
+                         default=4 * hidden),
         experts=experts,
         experts_used=used,
         expert_ff=expert_ff,
         shared_ff=_shared(config, expert_ff) if experts else 0,
-    )
+    )  # fmt: skip
+
+
+WIDTH = ("hidden_size", "n_embd", "d_model", "dim", "n_embed")
+
+
+def _heads(config: Config, kind: str, hidden: int, mla: Mla | None) -> tuple[int, int, int, int]:
+    """Heads, those of keys and values, and their sizes."""
+    heads = config.number(*HEADS)
+    if mla is not None:
+        return heads, 1, mla.rank + mla.rope, 0
+    size = config.number(*HEAD, default=hidden // heads if heads else 0)
+    one = config.says("multi_query") and not config.says("new_decoder_architecture")
+    kv_heads = config.number(*KV_HEADS, default=1 if one else heads)
+    if kind == "full":
+        size = config.number("global_head_dim", default=size)
+        kv_heads = config.number("num_global_key_value_heads", default=kv_heads)
+    return heads, kv_heads, size, config.number("v_head_dim", default=size)
+
+
+def _window(config: Config, kind: str) -> int:
+    if kind not in ("window", "chunk"):
+        return 0
+    return config.number("attention_chunk_size" if kind == "chunk" else "sliding_window")
+
+
+def _indexes(config: Config, index: int) -> bool:
+    """Whether this layer has a sparse index of its own, or uses that of an earlier one."""
+    kinds = config.flags("indexer_types")
+    if len(kinds) > index:
+        return kinds[index] == "full"
+    every, first = config.number("index_topk_freq", default=1), config.number("index_skip_topk_offset", default=2)
+    return not max(index - first + 1, 0) % max(every, 1)
+
+
+def _remembered(config: Config, kind: str, recurrence: Recurrence | None) -> tuple[int, int]:
+    """Values of convolution and of state that a sequence keeps in this layer."""
+    if kind == "conv":
+        return max(config.number("conv_L_cache") - 1, 0) * config.number("conv_dim", *WIDTH), 0
+    if kind not in ("state", "both"):
+        return 0, 0
+    if recurrence is not None:
+        return _state(recurrence)
+    if config.stem in LIGHTNING:
+        return 0, config.number(*HEADS) * config.number(*HEAD) ** 2 // 2  # kept in 16 bits, states count in 32
+    return 0, 0
 
 
 def _state(facts: Recurrence) -> tuple[int, int]:
@@ -186,17 +267,33 @@ def _state(facts: Recurrence) -> tuple[int, int]:
     return conv, facts.inner * facts.state
 
 
-def _experts(config: Config, index: int) -> tuple[int, int, int]:
+def _experts(config: Config, kind: str, index: int) -> tuple[int, int, int]:
+    """How many experts this layer has, how many it uses, and how wide they are."""
     count = config.number("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
-    if not count or index < config.number("first_k_dense_replace"):
+    if not count or not _chooses(config, kind, index):
         return 0, 0, 0
-    ff = config.number("moe_intermediate_size", "intermediate_size")
+    ff = config.number("moe_intermediate_size", "intermediate_size", "ffn_hidden_size")
     if count > EXPERT_LIMIT:
         raise absurd(f"it has {count:,} experts.")
-    used = config.number("num_experts_per_tok", "num_experts_per_token", "moe_topk", default=1)
-    return count, min(used, count), ff
+    return count, min(config.number(*USED, default=1), count), ff
+
+
+USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k")
+
+
+def _chooses(config: Config, kind: str, index: int) -> bool:
+    """Whether this layer has experts: some families have them in every second layer, or not in the first."""
+    if config.stem == "nemotron_h":
+        return kind == "experts"
+    if index < config.number("first_k_dense_replace") or index in config.indexes("mlp_only_layers"):
+        return False
+    every = config.number("interleave_moe_layer_step", "decoder_sparse_step", default=1)
+    period = config.number("expert_layer_period", default=1)
+    offset = config.number("expert_layer_offset")
+    return not (index + 1) % max(every, 1) and index % max(period, 1) == offset % max(period, 1)
 
 
 def _shared(config: Config, expert_ff: int) -> int:
-    length = config.number("shared_expert_intermediate_size", "shared_intermediate_size")
+    length = config.number("shared_expert_intermediate_size", "shared_intermediate_size",
+                           "moe_shared_expert_intermediate_size")  # fmt: skip
     return length or config.number("n_shared_experts", "num_shared_experts") * expert_ff

@@ -1,15 +1,12 @@
 """From ``config.json`` and safetensors headers to a Shape, for a local folder or for files fetched in ranges."""
 
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cortex.calculator.hf_config import (
-    ENCODERS,
-    KNOWN,
     LAYER_LIMIT,
+    WIDTH,
     Config,
     absurd,
     kinds_of,
@@ -18,17 +15,11 @@ from cortex.calculator.hf_config import (
     mla_of,
     recurrence_of,
 )
+from cortex.calculator.hf_families import ENCODERS, KNOWN
+from cortex.calculator.hf_tensors import Totals, parameters, types_of, with_experts_found, with_heads_found
 from cortex.calculator.ranges import LocalFile
 from cortex.calculator.safetensors import OpenFile, Weight, read_json, read_model
 from cortex.calculator.shape import Layer, LayerWeights, Shape, why_impossible
-
-LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)\.")
-TOWERS = ("vision", "visual", "audio", "image", "multi_modal", "mm_", "embed_vision", "embed_audio", "sound")
-DRAFTS = ("mtp", "draft", "nextn")
-INPUTS = ("embed_tokens", "wte", "wpe", "word_embeddings", "position_embeddings", "token_type_embeddings",
-          "embeddings.", "tok_embeddings", "embedding.")  # fmt: skip
-TABLES = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight", "embeddings.weight")
-COMPRESSED = ("kv_a_proj", "q_a_proj", "mlp.gate.", "router", "e_score")
 
 
 def read_folder(folder: Path) -> Shape:
@@ -45,43 +36,42 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
     """The shape that a config and the tensors of its files describe."""
     config, tensors = language_config(values), tuple(weights)
     count = config.number("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-    hidden = config.number("hidden_size", "n_embd", "d_model")
+    hidden = config.number(*WIDTH)
     if not 0 < count <= LAYER_LIMIT or not 0 < hidden <= 1 << 20:
         raise absurd(f"it has {count} layers of width {hidden}.")
-    sums = Totals(tensors, count)
     mla, recurrence = mla_of(config), recurrence_of(config)
+    kinds = kinds_of(config, count)
+    bare = [layer_of(config, kind, index, mla, recurrence) for index, kind in enumerate(kinds)]
+    if config.stem not in KNOWN:
+        bare = with_heads_found(bare, tensors)
+    sums = Totals(tensors, bare, tied=config.says("tie_word_embeddings") or values.get("tie_word_embeddings") is True)
     own = count - config.number("num_kv_shared_layers")
-    layers = [
-        replace(
-            layer_of(config, kind, index, mla, recurrence),
-            shared_kv=index >= own,
-            weights=LayerWeights(*sums.layers[index]),
-        )
-        for index, kind in enumerate(kinds_of(config, count))
-    ]
-    drafts = [_draft(layers[-1], LayerWeights(split=sums.draft))] if sums.draft else []
-    head = any(tensor.name.split(".")[-2:] == ["lm_head", "weight"] for tensor in tensors)
+    layers = with_experts_found(
+        [replace(each, shared_kv=index >= own, weights=sums.weights(index)) for index, each in enumerate(bare)]
+    )
+    drafts = [replace(layers[-1], draft=True, weights=LayerWeights(split=sums.draft))] if sums.draft else []
+    encodes = config.stem in ENCODERS or config.says("use_bidirectional_attention")
     shape = Shape(
         name=name,
         family=config.family,
         layers=(*layers, *drafts),
         hidden=hidden,
-        vocab=config.number("vocab_size"),
-        context=config.number("max_position_embeddings", "n_positions", "max_seq_len", default=4096),
+        vocab=config.number("vocab_size", "padded_vocab_size"),
+        context=config.length(),
         embedding=sums.table,
         input_bytes=sums.inputs,
         output_bytes=sums.output,
-        tied=not head,
-        causal=config.family not in ENCODERS,
-        pooled=config.family in ENCODERS,
+        tied=not sums.head,
+        causal=not encodes,
+        pooled=encodes,
         mla=mla,
         recurrence=recurrence,
         tower_bytes=sums.tower,
         file_bytes=sum(tensor.bytes for tensor in tensors),
-        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
+        parameters=parameters(tensors, values),
         quantization=_quantization(values, tensors),
-        types=_types(tensors),
-        assumptions=(*_assumptions(config), *_holes(layers)),
+        types=types_of(tensors),
+        assumptions=(*_assumptions(config, kinds, layers), *_holes(layers), *_left_alone(sums)),
     )
     why = why_impossible(shape)
     if why:
@@ -89,59 +79,12 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
     return shape
 
 
-class Totals:
-    """Bytes by what they are for."""
-
-    def __init__(self, tensors: Iterable[Weight], count: int) -> None:
-        self.layers = [[0, 0, 0, 0, 0] for _ in range(count)]
-        self.inputs = self.output = self.tower = self.draft = self.table = 0
-        for tensor in tensors:
-            self._add(tensor, count)
-
-    def _add(self, tensor: Weight, count: int) -> None:
-        name = tensor.name
-        layer = LAYER.search(name)
-        if any(part.startswith(TOWERS) for part in name.split(".")[:3]):
-            self.tower += tensor.bytes
-        elif any(part in name for part in DRAFTS) or (layer and int(layer[1]) >= count):
-            self.draft += tensor.bytes
-        elif layer:
-            sums = self.layers[int(layer[1])]
-            sums[_kind(tensor)] += tensor.bytes
-            sums[4] = max(sums[4], tensor.bytes)
-        elif any(part in name for part in INPUTS):
-            self.inputs += tensor.bytes
-            self.table += tensor.bytes if name.endswith(TABLES) else 0
-        else:
-            self.output += tensor.bytes
-
-
-def _kind(tensor: Weight) -> int:
-    name = tensor.name
-    if ".experts." in name or "experts.gate_up_proj" in name or "experts.down_proj" in name:
-        return 3
-    if len(tensor.shape) < 2 or any(part in name for part in COMPRESSED):
-        return 2
-    return 1 if ".k_proj." in name or ".v_proj." in name else 0
-
-
-def _draft(layer: Layer, weights: LayerWeights) -> Layer:
-    return replace(layer, draft=True, weights=weights)
-
-
 def _quantization(values: Mapping[str, object], tensors: Iterable[Weight]) -> str:
     described = values.get("quantization_config")
     if isinstance(described, dict):
         return str(described.get("quant_method") or described.get("quant_algo") or "quantized")
-    types = _types(tensors)
+    types = types_of(tensors)
     return max(types, key=types.__getitem__) if types else ""
-
-
-def _types(tensors: Iterable[Weight]) -> dict[str, int]:
-    types: dict[str, int] = {}
-    for tensor in tensors:
-        types[tensor.dtype] = types.get(tensor.dtype, 0) + tensor.bytes
-    return types
 
 
 def _holes(layers: Sequence[Layer]) -> Iterator[str]:
@@ -151,9 +94,22 @@ def _holes(layers: Sequence[Layer]) -> Iterator[str]:
         yield f"The files hold no weights of {empty} of its {len(layers)} layers: those are not counted."
 
 
-def _assumptions(config: Config) -> tuple[str, ...]:
-    if config.family in KNOWN:
-        return ()
-    return (
-        f"{config.family or 'This family'} is not known: layers without a listed type are taken to cache every token.",
-    )
+def _left_alone(sums: Totals) -> Iterator[str]:
+    if sums.silent:
+        yield f"{sums.silent / (1 << 30):.1f} GiB of its files make speech: engines that serve text do not load them."
+
+
+def _assumptions(config: Config, kinds: Sequence[str], layers: Sequence[Layer]) -> Iterator[str]:
+    """What was taken for granted, in words."""
+    if config.stem not in KNOWN:
+        family = config.family or "This family"
+        yield f"{family} is not known: layers without a listed type are taken to cache every token."
+    if config.left_out:
+        yield f"Its config.json leaves out {', '.join(config.left_out)}: as usual in its family."
+    unknown = sum(kind in STATEFUL and not (layer.state or layer.conv)
+                  for kind, layer in zip(kinds, layers, strict=True))  # fmt: skip
+    if unknown:
+        yield f"{unknown} of its layers keep a state whose size its config.json does not tell: it is not counted."
+
+
+STATEFUL = ("state", "conv", "both")

@@ -1,9 +1,10 @@
 """What a model will take, per GPU and on the host, term by term, before anything starts. Pure arithmetic."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from cortex.calculator.fractions import usual_fraction
 from cortex.calculator.gguf_families import COMPARED
 from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
 from cortex.calculator.serving import concurrency, request_bytes, tokens_held
@@ -180,7 +181,7 @@ def _budgeted(shape: Shape, options: ServeOptions, cards: Sequence[Card]) -> Est
     terms = fixed_terms(shape, options)
     least = request_bytes(shape, options, options.length(shape))
     cache = exact("kv_cache", least, f"one request of {options.length(shape):,} tokens must fit on every rank")
-    need = Need((*terms, cache))
+    need = Need((*terms, *((cache,) if least else ())))
     used = list(cards[:ranks])
     return Estimate(
         engine=options.engine,
@@ -252,10 +253,31 @@ def _yields(shape: Shape, options: ServeOptions, cards: list[Card], terms: Seque
 
 
 def cache_budget(options: ServeOptions, card: Card, terms: Sequence[Term]) -> int:
-    """Bytes left for the cache: the share of the card less what does not grow (graphs outside in older builds)."""
+    """Bytes left for the cache on a card, as the engine reckons; below zero where not even the rest fits."""
     if options.cache_bytes:
         return options.cache_bytes
-    taken = sum(term.likely for term in terms)
-    if options.engine == "sglang":
-        return int(card.available - taken - card.total * (1 - options.fraction))
-    return int(card.total * options.fraction) - taken
+    return BUDGETS[options.engine](options, card, {term.name: term.likely for term in terms})
+
+
+def _of_total(options: ServeOptions, card: Card, taken: Mapping[str, int]) -> int:
+    """vLLM: a share of all the card's memory, whatever else lies there."""
+    return int(card.total * options.fraction) - sum(taken.values())
+
+
+def _of_rest(options: ServeOptions, card: Card, taken: Mapping[str, int]) -> int:
+    """SGLang: what weights leave free, less the part of the card that is kept for activations and graphs."""
+    fraction = options.fraction or usual_fraction(options, card.total)
+    peaks = sum(taken.get(name, 0) for name in PEAKS)
+    return card.available - (sum(taken.values()) - peaks) - max(peaks, int(card.total * (1 - fraction)))
+
+
+def _of_free(options: ServeOptions, card: Card, taken: Mapping[str, int]) -> int:
+    """TGI: nine tenths of what is still free of its share when it has warmed up."""
+    left = min(card.available, int(card.total * options.fraction)) - sum(taken.values())
+    return int(WIGGLE_ROOM * left) if left > 0 else left
+
+
+PEAKS = ("activation", "cuda_graphs")
+WIGGLE_ROOM = 0.9
+Budget = Callable[[ServeOptions, Card, Mapping[str, int]], int]
+BUDGETS: dict[str, Budget] = {"vllm": _of_total, "sglang": _of_rest, "tgi": _of_free}

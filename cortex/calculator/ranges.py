@@ -1,5 +1,6 @@
 """Reading byte ranges of a file that may be near or far, with bounded memory."""
 
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +27,12 @@ class LocalFile:
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.name
         try:
-            self.size = path.stat().st_size
-        except OSError as error:
-            raise absent(path.name, error.strerror or "it cannot be opened") from error
+            found = path.stat()
+        except (OSError, ValueError) as error:
+            raise absent(path.name, getattr(error, "strerror", None) or "it cannot be opened") from error
+        if not stat.S_ISREG(found.st_mode):
+            raise absent(path.name, "it is no file")  # a pipe would keep its reader waiting
+        self.size = found.st_size
 
     def read(self, offset: int, length: int) -> bytes:
         try:

@@ -11,6 +11,7 @@ from cortex.calculator.weights import stages_of
 from engines.habits import ServeOptions
 
 SPARSE_MLA_BYTES = 656
+SCALED, SCALE_BYTES = 128, 4  # an index is kept in 8 bits, with a scale for each so many values
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,15 @@ class Pool:
 def token_bytes(layer: Layer, shape: Shape, options: ServeOptions) -> int:
     """Bytes one token takes in one layer on one rank: (K + V) x heads kept by the rank; compressed heads are not split.
 
-    Heads are replicated when there are fewer than ranks.
+    Heads are replicated when there are fewer than ranks. A sparse index is on every rank.
     """
     width = options.cache_width
     if shape.mla is not None:
+        index = layer.indexer + SCALE_BYTES * -(-layer.indexer // SCALED)
         if options.cache_type == "fp8_ds_mla":
-            return SPARSE_MLA_BYTES
-        return math.ceil((shape.mla.rank + shape.mla.rope) * width)
-    heads = max(1, layer.kv_heads // options.tensor) if layer.kv_heads else 0
+            return SPARSE_MLA_BYTES + index
+        return math.ceil((shape.mla.rank + shape.mla.rope) * width) + index
+    heads = -(-layer.kv_heads // options.tensor)
     return math.ceil(heads * (layer.key + layer.value) * width)
 
 
@@ -53,21 +55,27 @@ def state_page(layer: Layer, shape: Shape, options: ServeOptions) -> int:
     """Bytes of one recurrent state on one rank: 16-bit convolution (longer by guessed tokens) and 32-bit state."""
     kept = max(shape.recurrence.kernel - 1, 1) if shape.recurrence else 3
     conv = layer.conv * (kept + options.draft_tokens) // kept
-    return (2 * conv + 4 * layer.state) // options.tensor
+    return -(-(2 * conv + 4 * layer.state) // options.tensor)
 
 
 def stage_layers(shape: Shape, options: ServeOptions) -> tuple[Layer, ...]:
-    """The layers that cache in the pipeline stage where they take most, draft layers included."""
+    """The layers that cache in the pipeline stage where they take most, draft layers included; none of an encoder."""
+    if not shape.causal:
+        return ()
     attending = next((layer for layer in reversed(shape.trunk) if layer.kv_heads and not layer.shared_kv), None)
     drafts = [attending] * options.draft_layers if attending is not None else []
-    drafts += [Layer(kv_heads=1, key=width // max(1, options.tensor)) for width in options.draft_widths]
+    drafts += [Layer(kv_heads=1, key=-(-width // max(1, options.tensor))) for width in options.draft_widths]
     found = [[layer for layer in stage if not layer.shared_kv] for stage in stages_of(shape.trunk, options.pipeline)]
     return (*max(found, key=lambda stage: _cached(stage, shape, options)), *drafts)
 
 
 def _cached(layers: Sequence[Layer], shape: Shape, options: ServeOptions) -> int:
-    return sum(token_bytes(layer, shape, options) + (state_page(layer, shape, options) if layer.state else 0)
+    return sum(token_bytes(layer, shape, options) + (state_page(layer, shape, options) if remembers(layer) else 0)
                for layer in layers)  # fmt: skip
+
+
+def remembers(layer: Layer) -> bool:
+    return bool(layer.state or layer.conv)
 
 
 def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
@@ -78,7 +86,7 @@ def kinds_of(shape: Shape, options: ServeOptions) -> tuple[Kind, ...]:
         if layer.kv_heads:
             key = (token_bytes(layer, shape, options), layer.window, layer.chunked and layer.window > 0)
             counts[key] = counts.get(key, 0) + 1
-        if layer.state:
+        if remembers(layer):
             page = state_page(layer, shape, options)
             states[page] = states.get(page, 0) + 1
     widest = max((width for width, _, _ in counts), default=0)
@@ -146,10 +154,10 @@ def request_bytes(shape: Shape, options: ServeOptions, length: int) -> int:
 
 
 def concurrency(shape: Shape, options: ServeOptions, budget: int) -> float:
-    """How many requests of full length ``budget`` bytes of cache on a rank hold at once."""
+    """How many requests of full length ``budget`` bytes of cache on a rank hold at once; all where none is kept."""
     pool = pool_of(shape, options, budget)
     needed = blocks_needed(pool, options, options.length(shape))
-    return pool.blocks / needed if needed else 0.0
+    return pool.blocks / needed if needed else float(options.users)
 
 
 def tokens_held(shape: Shape, options: ServeOptions, budget: int) -> int:
@@ -171,7 +179,7 @@ def options_from(engine: Literal["vllm", "sglang", "tgi"], arguments: Sequence[s
     return ServeOptions(engine=engine, **({"fraction": FRACTIONS[engine]} | kwargs))  # type: ignore[arg-type]
 
 
-FRACTIONS = {"vllm": 0.9, "sglang": 0.88, "tgi": 1.0}
+FRACTIONS = {"vllm": 0.9, "sglang": 0.0, "tgi": 1.0}  # 0: as the card is
 FLAGS: dict[str, tuple[Flag, ...]] = {
     "vllm": (
         (("--max-model-len",), "context", human_number),

@@ -139,10 +139,15 @@ class Shape:
         return max((layer.window for layer in self.layers), default=0)
 
 
+WIDEST = 1 << 16
+
+
 def why_impossible(shape: Shape) -> str | None:
     """Why these facts cannot be a model: a zero is never a size. None when they can."""
     if any(layer.kv_heads and not layer.key for layer in shape.layers):
         return "its attention heads have no size."
+    if any(max(layer.heads, layer.kv_heads, layer.key, layer.value) > WIDEST for layer in shape.layers):
+        return "its attention heads are more, or wider, than any model's."
     if not any(layer.kv_heads or layer.state or layer.conv for layer in shape.layers):
         return "no layer attends or remembers."
     if any(layer.experts and not layer.experts_used for layer in shape.layers):

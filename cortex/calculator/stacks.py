@@ -13,6 +13,7 @@ from engines.habits import LlamaOptions, ServeOptions
 
 HALF = 2
 LEAST_CONTEXT = 2048
+CONTEXT = int(0.6 * (1 << 30))  # CUDA's own of one process: 0.5 to 0.7 GiB were seen beside vLLM's share
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Several models on one set of cards. ``left`` is what stays free per card; ``refused`` found no room."""
+    """Several models on one set of cards. ``left`` is what stays free per card, processes' own counted;
+    ``refused`` found no room.
+    """
 
     shares: tuple[Share, ...]
     left: tuple[int, ...]
@@ -87,7 +90,7 @@ def stack_plan(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
             refused.append(wish.name)
             continue
         for card, part in zip(share.cards, share.parts, strict=True):
-            left[card] -= part
+            left[card] -= part + beside(wish)
         shares.append(share)
     return Stack(tuple(shares), tuple(left), tuple(refused))
 
@@ -113,21 +116,26 @@ def now(wish: Wish, cards: Sequence[Card]) -> int:
     return held or least(wish, cards)
 
 
+def beside(wish: Wish) -> int:
+    """What a process takes of each card beside the share it fills; engines that plan buffers count it among them."""
+    return CONTEXT if isinstance(next(iter(wish.ways.values())), ServeOptions) else 0
+
+
 def _seats(wish: Wish, cards: Sequence[Card], left: Sequence[int]) -> Iterator[Share]:
     """Ways to seat it, the best first: few cards before many, cards alike before others."""
     for count in sorted(wish.ways):
         if count > len(cards):
             return
         wanted_parts = needs(wish, count, cards)
-        for group in _groups(cards, left, count, max(wanted_parts)):
+        for group in _groups(cards, left, count, max(wanted_parts) + beside(wish)):
             share = _share(wish, cards, group, wanted_parts)
-            if all(part <= left[card] for card, part in zip(share.cards, share.parts, strict=True)):
+            if all(part + beside(wish) <= left[card] for card, part in zip(share.cards, share.parts, strict=True)):
                 yield share
 
 
 def _groups(cards: Sequence[Card], left: Sequence[int], count: int, need: int) -> Iterator[tuple[int, ...]]:
     """Cards with so much left: alike ones, the fullest that will do; then any, the emptiest."""
-    able = [index for index in range(len(cards)) if left[index] >= need]
+    able = [index for index, card in enumerate(cards) if card.total and left[index] >= need]
     found = []
     for total in {cards[index].total for index in able}:
         alike = sorted((index for index in able if cards[index].total == total), key=lambda index: left[index])

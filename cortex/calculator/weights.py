@@ -1,11 +1,13 @@
 """Bytes of weights on each rank of an engine that splits layers over cards."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cortex.calculator.shape import Layer, LayerWeights, Shape
 from engines.habits import ServeOptions
 
 TILE_WIDE, TILE = 256, 128
+FLOATS = {"F32": 4, "BF16": 2, "F16": 2}
 PLAIN_BITS = 16  # weights of so many bits are those an engine can make smaller at the start
 
 
@@ -21,12 +23,18 @@ def whole_rank(shape: Shape, options: ServeOptions) -> int:
     """The same with what is kept in host memory."""
     if options.weight_bytes:
         return options.weight_bytes
-    kept = shrinks(shape, options) or 1.0
+    kept, width = shrinks(shape, options) or 1.0, converted(shape, options)
     tower = 0 if options.language_only else shape.tower_bytes
     guessing = [layer for layer in shape.layers if layer.draft and options.draft_tokens]
     drafts = sum(layer_weights(layer, options, kept) for layer in guessing)
     own = -(-options.draft_bytes // max(1, options.tensor))
-    return max(_stages(shape, options, kept)) + tower + drafts + own
+    return int(width * (max(_stages(shape, options, kept)) + tower + drafts)) + own
+
+
+def converted(shape: Shape, options: ServeOptions) -> float:
+    """What loading makes of each byte of the files: an engine holds plain floats in the width it computes with."""
+    most = max(shape.types, key=shape.types.__getitem__, default="")
+    return options.float_bytes / FLOATS.get(most, options.float_bytes)
 
 
 def stages_of(layers: Sequence[Layer], stages: int) -> list[Sequence[Layer]]:
@@ -41,7 +49,8 @@ def stages_of(layers: Sequence[Layer], stages: int) -> list[Sequence[Layer]]:
 def _stages(shape: Shape, options: ServeOptions, kept: float) -> list[int]:
     """Weights of one rank in each pipeline stage: the first looks tokens up, the last has the head."""
     stages, ranks = max(1, options.pipeline), max(1, options.tensor)
-    sums = [sum(layer_weights(layer, options, kept) for layer in each) for each in stages_of(shape.trunk, stages)]
+    layers = [arranged(layer, shape) for layer in shape.trunk]
+    sums = [sum(layer_weights(layer, options, kept) for layer in each) for each in stages_of(layers, stages)]
     sums[0] += -(-shape.input_bytes // ranks)
     tied_elsewhere = shape.embedding if shape.tied and stages > 1 else 0
     sums[-1] += -(-(shape.output_bytes + tied_elsewhere) // ranks)
@@ -51,9 +60,9 @@ def _stages(shape: Shape, options: ServeOptions, kept: float) -> list[int]:
 def shrinks(shape: Shape, options: ServeOptions) -> float | None:
     """The share of their bytes that linear weights keep when the engine quantizes them at the start; None: it cannot.
 
-    Only 16-bit files can be quantized so; embeddings, the head, norms and routers stay as they are.
+    Only plain floats can be quantized so; embeddings, the head, norms and routers stay as they are.
     """
-    if not options.weight_bits or shape.quantization.upper() not in ("BF16", "F16", "FLOAT16", "BFLOAT16"):
+    if not options.weight_bits or shape.quantization.upper() not in (*FLOATS, "FLOAT16", "BFLOAT16"):
         return None
     return options.weight_bits / PLAIN_BITS
 
@@ -61,10 +70,18 @@ def shrinks(shape: Shape, options: ServeOptions) -> float | None:
 def layer_weights(layer: Layer, options: ServeOptions, kept: float = 1.0) -> int:
     """Bytes of one layer on one rank, ``kept`` as in ``shrinks``. Whole experts go to a rank where they are apart."""
     ranks, weights = max(1, options.tensor), layer.weights
-    heads = max(1, layer.kv_heads // ranks) / layer.kv_heads if layer.kv_heads else 1 / ranks
+    heads = -(-layer.kv_heads // ranks) / layer.kv_heads if layer.kv_heads else 1 / ranks
     experts = -(-layer.experts // ranks) / layer.experts if options.experts_apart and layer.experts else 1 / ranks
     parts = kept * (weights.split / ranks + weights.kv * heads + weights.experts * experts) + weights.copied
     return int(parts) + 1
+
+
+def arranged(layer: Layer, shape: Shape) -> Layer:
+    """The layer as kernels hold it: experts of four bits are padded to their tiles."""
+    if shape.quantization.lower() != "mxfp4" or not layer.weights.experts or not layer.expert_ff:
+        return layer
+    experts = int(layer.weights.experts * tiled_experts(shape.hidden, layer.expert_ff))
+    return replace(layer, weights=replace(layer.weights, experts=experts))
 
 
 def tiled_experts(hidden: int, ff: int) -> float:
@@ -74,15 +91,22 @@ def tiled_experts(hidden: int, ff: int) -> float:
 
 
 def lora_bytes(shape: Shape, options: ServeOptions) -> int:
-    """Room for adapters on one rank: rank x (in + out) x 2 bytes for each projection of each layer, each adapter."""
-    sides = sum(_sides(shape.hidden, layer) for layer in shape.trunk)
-    return 2 * options.loras * options.lora_rank * sides // max(1, options.tensor)
+    """Room for adapters on one rank: rank x (in + out) x 2 bytes for each projection of each layer, each adapter.
+
+    The side of a projection that its ranks share is on each of them; only the side they split is divided.
+    """
+    whole = sum(_whole_sides(shape.hidden, layer) for layer in shape.trunk)
+    split = sum(_split_sides(layer) for layer in shape.trunk)
+    return 2 * options.loras * options.lora_rank * (whole + -(-split // max(1, options.tensor)))
 
 
-def _sides(hidden: int, layer: Layer) -> int:
-    query, key_value = layer.heads * layer.key, layer.kv_heads * (layer.key + layer.value)
-    attention = 2 * (hidden + query) + 2 * hidden + key_value
-    return attention + 3 * (hidden + layer.ff)
+def _whole_sides(hidden: int, layer: Layer) -> int:
+    """What goes into queries, keys, values, gate and up, and comes out of attention and down."""
+    return hidden * ((4 if layer.heads else 0) + 3)
+
+
+def _split_sides(layer: Layer) -> int:
+    return 2 * layer.heads * layer.key + layer.kv_heads * (layer.key + layer.value) + 3 * layer.ff
 
 
 def plain_weights(hidden: int, layer: Layer, width: float) -> LayerWeights:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from cortex import placement
 from cortex.calculator import memory
-from cortex.calculator.calibration import Measured, calibrated
+from cortex.calculator.calibration import Measured, believed, calibrated, coherent
 from cortex.calculator.memory import Estimate
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
@@ -164,11 +164,13 @@ def _size(path: str) -> int:
 def corrected(found: Estimate, past: Past, *, budgeted: bool) -> Estimate:
     """The estimate, each term scaled by what the earlier start took against what had been foretold for it."""
     then = past.estimated
-    if len(then) != len(found.gpus):
+    if len(then) != len(found.gpus) or not coherent(past.measured, per_card=budgeted):
         return found
-    terms = {name: size for name, size in past.measured.terms.items() if size}
+    terms = {name: size for name, size in past.measured.terms.items() if size > 0}
     now = {name: _scaled(name, size, found, then) for name, size in terms.items()}
     likely = Measured({name: size for name, size in now.items() if size}, past.measured.tokens)
+    seen = any(past.measured.devices)
+    likely = replace(likely, terms=_credible(likely.terms, found, seen=seen))
     if budgeted or len(past.measured.devices) != len(then):
         return calibrated(found, likely) if likely.terms else found
     first = calibrated(found, likely) if likely.terms else found
@@ -183,6 +185,13 @@ def corrected(found: Estimate, past: Past, *, budgeted: bool) -> Estimate:
         for extra, need in zip(beyond, first.gpus, strict=True)
     )
     return calibrated(found, replace(likely, devices=devices))
+
+
+def _credible(terms: Mapping[str, int], found: Estimate, *, seen: bool) -> dict[str, int]:
+    """Measured sizes that can be those of the terms they are named after."""
+    expected = {term.name: term for need in found.gpus for term in need.terms}
+    return {name: size for name, size in terms.items()
+            if name in expected and believed(expected[name], size, seen=seen)}  # fmt: skip
 
 
 def _known(name: str, foretold: int, measured: dict[str, int], cards: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import httpx2
 
 from cortex.calculator.safetensors import parse_json
 from cortex.calculator.unreadable import UnreadableModel
+from cortex.catalog import hops
 
 FIRST = 256 << 10
 MOST = 96 << 20
@@ -18,7 +20,7 @@ PATIENCE = 25.0
 LISTING_LIMIT = 16 << 20
 TIMEOUT = httpx2.Timeout(10, connect=5)
 NAME = re.compile(r"[\w.-]+/[\w.-]+")
-RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19})")
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,41 @@ def repositories(endpoint: str, owner: str, name: str, fetch: Fetch) -> list[str
 
 
 def over_http(token: str | None = None) -> Fetch:
-    """Ranges over HTTP; never more is read than was asked for."""
+    """Ranges over HTTP; never more is read than was asked for, nor for longer than PATIENCE."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def fetch(address: str, offset: int, length: int) -> Piece:
         wanted = {**headers, "Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
+        client = httpx2.Client(timeout=TIMEOUT, headers=wanted)
+        watch = threading.Timer(PATIENCE, client.close)  # each byte may come in time, and all of them never
+        watch.daemon = True
+        watch.start()
         try:
-            with httpx2.stream("GET", address, headers=wanted, timeout=TIMEOUT, follow_redirects=True) as answer:
-                return _piece(answer, offset, length)
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return _followed(client, address, offset, length)
+        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, OSError) as error:
             why = f"the hub does not answer ({error or type(error).__name__})."
-            raise UnreadableModel(
-                address, why, "Check this machine's way to the hub, or fetch the model first."
-            ) from error
+            remedy = "Check this machine's way to the hub, or fetch the model first."
+            raise UnreadableModel(address, why, remedy) from error
+        finally:
+            watch.cancel()
+            client.close()
 
     return fetch
+
+
+def _followed(client: httpx2.Client, address: str, offset: int, length: int) -> Piece:
+    """The answer, through redirects to where files may be; only the hub's own host is shown the token."""
+    target = address
+    for _ in range(hops.MOST):
+        with client.stream("GET", target) as answer:
+            onward = answer.next_request
+            if onward is None:
+                return _piece(answer, offset, length)
+        hops.allow(address, str(onward.url))
+        if onward.url.host != answer.request.url.host:
+            client.headers.pop("Authorization", None)
+        target = str(onward.url)
+    raise UnreadableModel(address, "the hub sends us on and on.", "Check the hub's address, or fetch the model first.")
 
 
 def _piece(answer: httpx2.Response, offset: int, length: int) -> Piece:
@@ -120,13 +142,28 @@ def _piece(answer: httpx2.Response, offset: int, length: int) -> Piece:
     told = RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if offset and (answer.status_code == 200 or told is None or int(told[1]) != offset):
         raise UnreadableModel(_name(answer), "the hub does not answer ranges of it.", "Fetch the model first.")
-    data = bytearray()
-    for chunk in answer.iter_bytes():
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise UnreadableModel(_name(answer), "the hub sends it packed, unasked.", "Fetch the model first.")
+    data, until = bytearray(), time.monotonic() + PATIENCE
+    for chunk in answer.iter_raw():
         data += chunk[: length - len(data)]
         if len(data) >= length:
             break
-    size = int(told[2]) if told else int(answer.headers.get("Content-Length", len(data)))
-    return Piece(bytes(data), size)
+        if time.monotonic() > until:
+            why = f"the hub sent {len(data):,} bytes in {PATIENCE:.0f} seconds."
+            raise UnreadableModel(_name(answer), why, "Try again, or fetch the model first.")
+    return Piece(bytes(data), _size(answer, told, len(data), length))
+
+
+def _size(answer: httpx2.Response, told: re.Match[str] | None, got: int, asked: int) -> int:
+    """The size of all of the file; an answer that ends early is all there is."""
+    length = answer.headers.get("Content-Length", "")
+    whole = int(told[2]) if told else int(length) if length.isdecimal() and len(length) < 20 else got
+    if got < asked and not told:
+        return got
+    if not got <= whole < 1 << 50:
+        raise UnreadableModel(_name(answer), f"the hub tells of {str(whole)[:20]} bytes.", "Fetch the model first.")
+    return whole
 
 
 def _refused(answer: httpx2.Response) -> UnreadableModel:

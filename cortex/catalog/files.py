@@ -1,6 +1,5 @@
 """Model files below the models folder: what is there, whether it is whole, how large it is."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from django.conf import settings
 
 from cortex.calculator.gguf import read_set
+from cortex.calculator.ranges import LocalFile
+from cortex.calculator.safetensors import INDEX, INDEX_LIMIT, files_of, read_json
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog.definition import Definition, Problem, Refusal
 from engines import engine
@@ -66,10 +67,22 @@ def point(path: str, *, below: Path | None = None) -> Path:
     """The GGUF or the folder of weights that `path` means; what is in it was not read. Raises UnreadableModel."""
     folder = (below or settings.ENV.cortex_models).resolve()
     target = folder / path
-    if not target.resolve().is_relative_to(folder):
-        raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
     with readable(path):
+        if not _resolved(target).is_relative_to(folder):
+            raise UnreadableModel(path, "it leads outside the models folder.", f"Put the files below {folder}.")
         return _at(target, folder)
+
+
+def _resolved(target: Path) -> Path:
+    """Where a path leads. Raises UnreadableModel when it cannot lead anywhere, PermissionError."""
+    try:
+        target.exists()
+        return target.resolve()
+    except PermissionError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        why = "its links lead in a circle, or its name is none that a file can have."
+        raise UnreadableModel(target.name[:80], why, "Correct the path, or put the file itself there.") from error
 
 
 @contextmanager
@@ -126,14 +139,14 @@ def _safetensors(target: Path, folder: Path) -> Found:
     return Found(path=PurePosixPath(name), size=sum(p.stat().st_size for p in weights), format="safetensors")
 
 
-def _indexed(target: Path, name: str) -> set[str]:
-    index = target / "model.safetensors.index.json"
+def _indexed(target: Path, name: str) -> list[str]:
+    index = target / INDEX
     if not index.exists():
-        return set()
+        return []
     try:
-        return set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UnreadableModel(name, f"its index cannot be read ({error}).", "Fetch it again.") from error
+        return files_of(read_json(LocalFile(index), INDEX_LIMIT), INDEX)
+    except UnreadableModel as error:
+        raise UnreadableModel(name, f"its index cannot be read: {error.why}", "Fetch it again.") from error
 
 
 def _unusable(target: Path, folder: Path) -> UnreadableModel:

@@ -176,7 +176,7 @@ def test_command_lines_of_engines_are_read() -> None:
     arguments = ["--max-model-len", "32k", "--tensor-parallel-size=2", "--kv-cache-dtype", "fp8", "--enforce-eager"]
     options = options_from("vllm", [*arguments, "--served-model-name", "x", "--gpu-memory-utilization", "0.8"])
     assert options == ServeOptions(context=32000, tensor=2, cache_type="fp8", eager=True, fraction=0.8)
-    assert options_from("sglang", ["--tp", "4"]) == ServeOptions(engine="sglang", tensor=4, fraction=0.88)
+    assert options_from("sglang", ["--tp", "4"]) == ServeOptions(engine="sglang", tensor=4, fraction=0.0)
     assert options_from("tgi", ["--num-shard", "2", "--max-total-tokens", "8192"]).context == 8192
     with pytest.raises(ValueError, match="not a number"):
         options_from("vllm", ["--max-model-len", "long"])

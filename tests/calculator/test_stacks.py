@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cortex.calculator.memory import Card
-from cortex.calculator.stacks import Wish, needs, scenarios, stack_plan
+from cortex.calculator.stacks import CONTEXT, Wish, beside, needs, scenarios, stack_plan
 from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import published
 
@@ -31,7 +31,7 @@ def test_a_stack_shares_one_card_and_says_what_it_frees() -> None:
     assert {share.name for share in stack.shares} == {"chat", "embed"}
     assert stack.refused == ("giant",)
     assert stack.freed > 20 * GIB
-    assert stack.left[0] == 48 * GIB - stack.total
+    assert stack.left[0] == 48 * GIB - stack.total - CONTEXT
 
 
 def test_a_model_too_large_for_a_card_is_spread_over_as_few_as_will_do() -> None:
@@ -81,6 +81,27 @@ def test_a_model_without_room_has_no_bytes_in_a_scenario() -> None:
     assert {each.parts["giant"] for each in found[1:]} == {None}
 
 
+def test_each_process_on_a_card_has_a_context_of_its_own() -> None:
+    """Four times 24 % would leave 2 GiB of 48, and four contexts take 2.4."""
+    options = ServeOptions(batched_tokens=2048, weight_bytes=10 * GIB)
+    four = [Wish(f"m{n}", MODELS["qwen3-8b.gguf"], {1: options}, 256, 1) for n in range(4)]
+    found = stack_plan(four, [Card(48 * GIB)])
+    assert {share.fraction for share in found.shares} == {0.24}
+    assert len(found.refused) == 1
+
+
+def test_a_model_and_its_embedder_reranker_and_sparse_encoder_share_cards_in_part_used() -> None:
+    encoder = replace(MODELS["bge-m3.gguf"], causal=False)
+    small = [
+        Wish(name, encoder, {1: ServeOptions(users=8)}, 512, 8, present=0.9) for name in ("embed", "rank", "splade")
+    ]
+    stack = stack_plan([CHAT, *small], [Card(24 * GIB, free=10 * GIB), Card(16 * GIB)])
+    assert not stack.refused
+    assert {share.name: share.cards for share in stack.shares}["chat"] == (1,)
+    assert all(share.bytes < 3 * GIB for share in stack.shares if share.name != "chat")
+    assert min(stack.left) >= 0
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.sampled_from([CHAT, EMBED, SPREAD, GIANT]), min_size=1, max_size=4, unique_by=lambda wish: wish.name),
@@ -94,7 +115,9 @@ def test_no_card_is_promised_more_than_it_has(wishes: list[Wish], sizes: list[in
         taken = sum(
             part for share in stack.shares for at, part in zip(share.cards, share.parts, strict=True) if at == index
         )
-        assert taken + stack.left[index] == card.total
+        own = sum(beside(wish) for wish in wishes for share in stack.shares
+                  if share.name == wish.name and index in share.cards)  # fmt: skip
+        assert taken + own + stack.left[index] == card.total
         assert stack.left[index] >= 0
     for share in stack.shares:
         [wish] = [wish for wish in wishes if wish.name == share.name]

@@ -9,6 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from cortex.access.models import Person
+from cortex.calculator.stacks import CONTEXT
 from cortex.catalog.models import Model
 from cortex.cli import estimating
 from cortex.fleet import clock
@@ -88,7 +89,7 @@ def test_a_stack_is_planned_from_bytes(cortex: Run, card: Gpu, models_folder: Pa
     share = plan["shares"][0]
     assert share["patch"] == {"options": {"gpu_memory_utilization": share["fraction"]}}
     assert share["freed"] > 0
-    assert plan["cards"][0]["left"] == 44 * GIB - plan["total"]
+    assert plan["cards"][0]["left"] == 44 * GIB - plan["total"] - 2 * CONTEXT
     four = [_definition("vllm", path) | {"name": name} for name in ("a", "b", "c", "d")]
     full = cortex("estimate", "--stack", "-", input=json.dumps(four))
     assert full.exit_code == 5
