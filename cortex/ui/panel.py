@@ -10,10 +10,11 @@ from typing import Any
 from cortex.calculator.memory import Term
 from cortex.catalog.changes import applied
 from cortex.catalog.definition import Definition, Refusal, Source, parse
-from cortex.catalog.forecast import CardForecast, Fix, Forecast, gib
+from cortex.catalog.forecast import CardForecast, Fix, Forecast
 from cortex.catalog.models import Model
 from cortex.fleet.models import Gpu
 from cortex.orchestration import forecasts
+from cortex.sizes import gib
 from cortex.ui import fields
 from cortex.ui.bars import WIDTH, Segment, placed
 

@@ -64,7 +64,7 @@ def note(attempt: Attempt, title: str) -> str:
     """What more is known of a step."""
     match title:
         case "Fetching" if attempt.bytes_total and (attempt.created_at or attempt.started_at):
-            return _gib(attempt.bytes_total)
+            return gib(attempt.bytes_total)
         case "Fetching" if attempt.bytes_total:
             return f"{gib(attempt.bytes_done)} of {gib(attempt.bytes_total)}"
         case "Loading" if attempt.bytes_to_load:
