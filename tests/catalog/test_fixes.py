@@ -243,6 +243,7 @@ def write_sparse_copy(folder: Path, model: str, name: str) -> None:
     (folder / put_gguf(folder, model)).rename(folder / name)
 
 
+@pytest.mark.django_db
 def test_a_fix_that_changes_the_engine_fills_every_field_of_the_form() -> None:
     definition = wish("llama", "vllm", gpus=1, options={"enforce_eager": True}, image="made/vllm:1")
     drawn = panel.drawn(definition, told(definition, atlas(4)))
