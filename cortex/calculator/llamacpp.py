@@ -1,24 +1,20 @@
 """What llama.cpp plans before it allocates: model, context and compute bytes per device and on the host."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from cortex.calculator.arguments import Flag, read_flags, switched_off, switched_on
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
-from cortex.calculator.shape import Layer, Shape
+from cortex.calculator.llamacpp_sample import sample
+from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 
 GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
 AUTO_SLOTS = 4
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
-STRETCH = 4  # layers of one kind after each other that stand for more
-ENDING = 5  # the last layers of a run: a hybrid's whole period
-SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,57 +56,6 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
         )
     ]
     return LlamaPlan(tuple(plans[:-1]), plans[-1])
-
-
-def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
-    """Numbers of layers whose graph needs what the whole graph needs.
-
-    Of each run of layers on one device, its stretches of one kind thinned out: the beginning, until every kind was
-    there twice, and the end.
-    """
-    kinds = [_kind(layer, index < options.expert_layers_on_host) for index, layer in enumerate(shape.layers)]
-    trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
-    chosen: set[int] = set()
-    for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
-        run = _thinned(kinds, list(group))
-        missing = {kind: min(SAMPLE, count) for kind, count in Counter(kinds[each] for each in run).items()}
-        for index in run:
-            if not any(missing.values()):
-                break
-            chosen.add(index)
-            missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
-        chosen.update(run[-ENDING:])
-        spare = [index for index in run if index not in chosen]
-        if len(spare) % 2:  # buffers change places from layer to layer
-            chosen.add(spare[0])
-    chosen.update(_borrowers(shape, options, placement))
-    return sorted(chosen)
-
-
-def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
-    """Layers that share a cache which lies on another device: each makes its own copy."""
-    own = sum(not layer.shared_kv for layer in shape.layers)
-    lenders = {placement.layers[index] if options.cache_on_gpu else HOST for index in (own - 2, own - 1)}
-    return [
-        index for index, layer in enumerate(shape.layers) if layer.shared_kv and lenders != {placement.layers[index]}
-    ]
-
-
-Kind = tuple[object, ...]
-
-
-def _thinned(kinds: Sequence[Kind], run: list[int]) -> list[int]:
-    """A run of layers whose stretches of one kind are cut to a few; odd ones stay odd, for buffers change places."""
-    kept: list[int] = []
-    for _, group in groupby(run, key=lambda index: kinds[index]):
-        stretch = list(group)
-        kept.extend(stretch[: STRETCH - (len(stretch) - STRETCH) % 2] if len(stretch) > STRETCH else stretch)
-    return kept
-
-
-def _kind(layer: Layer, apart: bool) -> Kind:
-    apart = apart and layer.experts > 0
-    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, apart, layer.ff, layer.shared_kv
 
 
 def _slot(device: int, devices: int) -> int:
