@@ -1,5 +1,6 @@
 """From a GGUF header to a Shape: what llama.cpp reads there, and its rules for what a header leaves out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, Value, damaged
@@ -78,18 +79,25 @@ def shape_of(header: GgufHeader) -> Shape:
         mla=mla,
         recurrence=_recurrence(keys),
         per_layer_input=keys.number("embedding_length_per_layer_input"),
+        deepstack=min(keys.number("n_deepstack_layers"), count),
         tower_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(("v.", "a.", "mm."))),
         file_bytes=header.expected_size,
         parameters=sum(_values(tensor) for tensor in header.tensors),
         quantization=_main_type(header),
         types=_types(header),
         roles=frozenset(tensor.name.split(".")[2] for tensor in header.tensors if tensor.name.startswith("blk.")),
+        packed=_packed(keys, tensors),
         assumptions=_assumptions(header),
     )
     why = why_impossible(shape)
     if why:
         raise damaged(header.name, why)
     return shape
+
+
+def _packed(keys: Keys, tensors: Mapping[str, Tensor]) -> bool:
+    up = tensors.get("blk.0.ffn_up.weight")
+    return up is not None and up.shape[-1] == 2 * keys.each("feed_forward_length", 1)[0]
 
 
 def _name(header: GgufHeader) -> str:

@@ -6,13 +6,20 @@ from dataclasses import dataclass, replace
 from cortex.calculator.arguments import Flag, read_flags, switched_off, switched_on
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
+from cortex.calculator.llamacpp_encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
 from cortex.calculator.llamacpp_sample import sample
 from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 
-GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
+GRAPHS: dict[str, type[LlamaGraph]] = {
+    "gemma3n": AltupGraph,
+    "gemma4": LayerInputsGraph,
+    "modern-bert": ModernGraph,
+    **dict.fromkeys(POST_NORMED, PostNormedGraph),
+    **dict.fromkeys(("neo-bert", "eurobert", "gemma-embedding"), PreNormedGraph),
+}
 AUTO_SLOTS = 4
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
 

@@ -9,8 +9,22 @@ from engines.habits import LlamaOptions
 
 F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(
-    {"command-r", "cohere2", "bert", "starcoder2", "phi2", "gptneox", "falcon", "stablelm", "modern-bert"}
-)
+    [
+        "bert",
+        "cohere2",
+        "command-r",
+        "falcon",
+        "gptneox",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "phi2",
+        "stablelm",
+        "starcoder2",
+    ]
+)  # norms that take the mean away
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
 NORMED_SHARES = frozenset(
     {
@@ -37,6 +51,7 @@ NORMED_SHARES = frozenset(
         "gemma4",
     }
 )  # the shares of the experts chosen are brought to a sum of one
+GATED_EXPERTS = frozenset({"ffn_gate_exps", "ffn_gate_up_exps"})
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
 
@@ -143,7 +158,7 @@ class Blocks:
         if gated:
             gate, up = self._matmul(ff, source, tokens, weight), self._matmul(ff, source, tokens, weight)
             inner = self._new(ff, tokens, gate, up)
-        elif self.shape.family in ("phi3", "glm4", "chatglm"):
+        elif self.shape.packed:
             inner = self._new(ff, tokens, self._matmul(2 * ff, source, tokens, weight))
         else:
             inner = self._new(ff, tokens, self._matmul(ff, source, tokens, weight), inplace=True)
@@ -170,9 +185,7 @@ class Blocks:
             repeated = self._new(hidden * used, tokens, spread)
             spread = self._new(hidden * used, tokens, repeated, shares, inplace=True)
         device, self.device = self.device, self.devices if self.apart else self.device
-        up = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
-        gate = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
-        inner = self._new(layer.expert_ff * used, tokens, gate, up)
+        inner = self._expert_inner(layer.expert_ff * used, spread, tokens, weight, chosen)
         down = self._matmul(hidden * used, inner, tokens, weight, chosen)
         self.device = device
         weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
@@ -187,6 +200,14 @@ class Blocks:
             shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
             total = self._new(hidden, tokens, total, shared, inplace=True)
         return total
+
+
+    def _expert_inner(self, width: int, source: Node, tokens: int, weight: int, chosen: Node) -> Node:
+        """What the chosen experts make of a token before their last product."""
+        up = self._matmul(width, source, tokens, weight, chosen)
+        if not GATED_EXPERTS & self.shape.roles:
+            return self._new(width, tokens, up, inplace=True)
+        return self._new(width, tokens, self._matmul(width, source, tokens, weight, chosen), up)
 
 
 def _rotation(head: int, kind: str) -> int:

@@ -14,8 +14,6 @@ SCALED_AT_ONCE = ("granite", "minicpm", "grok")
 NORMED_WHOLE = frozenset({"qwen35", "qwen35moe", "qwen3next", "gemma4", "nemotron_h", "nemotron_h_moe"})
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
-POST_NORMED = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})
-POSITIONED = "bert"
 NORMED_AFTER = frozenset({"olmo2", "exaone4"})  # each block's result is normed, not what goes in
 RESIDUAL_FIRST = frozenset({"jamba", "lfm2", "lfm2moe"})  # sums take over the residual's memory
 SECOND_NORMS = frozenset({"ffn_norm", "post_attention_norm"})  # without them a layer ends after its mixer
@@ -37,22 +35,32 @@ class LlamaGraph(Mixers):
         copies = 4 if self._pipelined() else 1
         return compute_buffers(graph, copies)
 
-    positions: Node | None = None
+    stacked: Node
 
     def _looked_up(self) -> Node:
         """The tokens' rows of the table, beside room for a batch given as vectors, which is kept though unused."""
         graph, hidden, tokens = self.graph, self.shape.hidden, self.tokens
-        if self.options.mixed_inputs and self.shape.family == POSITIONED:
-            self.positions = graph.expand(self._positions())
         table = graph.stored(self.devices)
         looked_up = graph.expand(self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices))
-        graph.expand(graph.input(hidden * tokens * F32))
+        graph.expand(graph.input(hidden * (1 + self.shape.deepstack) * tokens * F32))
         if self.options.mixed_inputs:
             mixed = graph.expand(self._new(hidden, tokens, graph.input(tokens * I32), table, backend=self.devices))
             given = self._new(hidden, tokens, graph.input(hidden * tokens * F32), backend=self.devices)
             graph.expand(graph.written(graph.expand(given), mixed, graph.input(tokens * I64)))
             given.kept = True
-        return looked_up
+        return self._stacked(looked_up) if self.shape.deepstack else looked_up
+
+    def _stacked(self, looked_up: Node) -> Node:
+        """The tokens' rows widened by the features of an image for each of the first layers."""
+        width = (1 + self.shape.deepstack) * self.shape.hidden
+        self.stacked = self.graph.expand(self._new(width, self.tokens, looked_up))
+        return self._features()
+
+    def _features(self) -> Node:
+        """One of the parts that the widened rows are made of."""
+        hidden = self.shape.hidden
+        part = (1 + self.shape.deepstack) * hidden * (self.tokens - 1) + hidden
+        return self.graph.view(self.stacked, part * F32, row=hidden)
 
     def _scaled(self, looked_up: Node) -> Node:
         if not self.shape.family.startswith(SCALED_INPUT):
@@ -62,43 +70,16 @@ class LlamaGraph(Mixers):
 
     def _body(self, current: Node, layers: Sequence[int]) -> Node:
         """All layers, one after the other."""
-        step = self._layer
-        if self.shape.family in POST_NORMED:
-            step, current = self._encoder_layer, self._embedded(current, layers[0])
         for index in layers:
-            current = step(index, current, last=index == layers[-1])
+            current = self._layer(index, current, last=index == layers[-1])
+            if index < self.shape.deepstack:
+                current = self._new(self.shape.hidden, self.tokens, current, self._features(), inplace=True)
         return current
 
     def _on(self, index: int) -> None:
         place = self.placement.layers[index]
         self.apart = index < self.options.expert_layers_on_host
         self.device = self.devices if place == HOST else place
-
-    def _positions(self) -> Node:
-        """Rows of the table of positions, which only the oldest encoders have."""
-        table = self.graph.stored(self.devices)
-        return self._new(self.shape.hidden, self.tokens, table, self.inputs.positions, backend=self.devices)
-
-    def _embedded(self, looked_up: Node, first: int) -> Node:
-        """Tokens plus their types and positions, normed on the first layer's device."""
-        hidden, tokens = self.shape.hidden, self.tokens
-        summed = self._new(hidden, tokens, looked_up, inplace=True, backend=self.devices)
-        if self.shape.family == POSITIONED:
-            summed = self._new(hidden, tokens, self.positions or self._positions(), summed, inplace=True)
-        self._on(first)
-        return self._norm(hidden, summed)
-
-    def _encoder_layer(self, index: int, entry: Node, *, last: bool) -> Node:
-        """A layer of the BERT kind: norms after each sum."""
-        layer, hidden = self.shape.layers[index], self.shape.hidden
-        self._on(index)
-        mixed, tokens = self._attention(layer, entry), self.tokens
-        if last:
-            tokens = self.outputs
-            mixed, entry = self._rows(mixed, hidden), self._rows(entry, hidden)
-        attended = self._norm(hidden, self._new(hidden, tokens, mixed, entry, inplace=True), tokens)
-        fed = self._feed_forward(layer, attended, tokens)
-        return self._norm(hidden, self._new(hidden, tokens, fed, attended, inplace=True), tokens)
 
     def _pipelined(self) -> bool:
         options = self.options
@@ -108,7 +89,7 @@ class LlamaGraph(Mixers):
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:
         layer, shape = self.shape.layers[index], self.shape
         self._on(index)
-        normed = entry if shape.family in NORMED_AFTER else self._norm(shape.hidden, entry)
+        normed = self._normed(index, entry)
         mixed = self._mix(layer, entry, normed)
         tokens, residual, feed = self.tokens, entry, normed
         if layer.state and layer.kv_heads:  # both mixers at once: summed before the last layer picks its rows
@@ -126,6 +107,10 @@ class LlamaGraph(Mixers):
         pair = (residual, mixed) if shape.family in RESIDUAL_FIRST else (mixed, residual)
         return self._second_half(layer, self._new(shape.hidden, tokens, *pair, inplace=True), last)
 
+    def _normed(self, index: int, entry: Node) -> Node:
+        """What a layer's mixer takes."""
+        return entry if self.shape.family in NORMED_AFTER else self._norm(self.shape.hidden, entry)
+
     def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
         """The feed-forward block on what the mixer left, with its residual."""
         shape = self.shape
@@ -142,9 +127,12 @@ class LlamaGraph(Mixers):
     def _rows(self, source: Node, width: int) -> Node:
         return self._new(width, self.outputs, source, self.inputs.rows)
 
+    def _output_device(self) -> int:
+        return self.devices if self.placement.output == HOST else self.placement.output
+
     def _head(self, current: Node) -> None:
         shape = self.shape
-        self.device = self.devices if self.placement.output == HOST else self.placement.output
+        self.device = self._output_device()
         if shape.family in NORMED_WHOLE:
             whole = self._norm(shape.hidden, current, pinned=False)
             whole.kept = True

@@ -18,7 +18,10 @@ Kind = tuple[object, ...]
 
 def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
     """Numbers of layers whose graph needs what the whole graph needs."""
-    kinds = [_kind(layer, index < options.expert_layers_on_host) for index, layer in enumerate(shape.layers)]
+    kinds = [
+        (index < shape.deepstack, *_kind(layer, index < options.expert_layers_on_host))
+        for index, layer in enumerate(shape.layers)
+    ]
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
     chosen: set[int] = set()
     for _, group in groupby(trunk, key=lambda index: placement.layers[index]):

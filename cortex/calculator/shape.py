@@ -87,8 +87,9 @@ class Shape:
 
     ``embedding`` is the token table, of ggml type ``embedding_type`` where a GGUF says so, ``input_bytes`` everything
     that is looked up before the first layer (that table included), ``output_bytes`` the head and final norms, without
-    a tied copy. ``tower_bytes`` are image and audio encoders within the same files. ``roles`` are the kinds of tensors
-    its layers have, as GGUF names them. ``assumptions`` say what was not proven by the files.
+    a tied copy. ``deepstack`` is how many of its first layers also
+    take features of an image. ``tower_bytes`` are image and audio encoders within the same files. ``roles`` are the kinds of tensors
+    its layers have, as GGUF names them; ``packed`` feed-forward blocks have their gate within the first product. ``assumptions`` say what was not proven by the files.
     """
 
     name: str
@@ -107,12 +108,14 @@ class Shape:
     mla: Mla | None = None
     recurrence: Recurrence | None = None
     per_layer_input: int = 0
+    deepstack: int = 0
     tower_bytes: int = 0
     file_bytes: int = 0
     parameters: int = 0
     quantization: str = ""
     types: Mapping[str, int] = field(default_factory=dict)
     roles: frozenset[str] = frozenset()
+    packed: bool = False
     assumptions: tuple[str, ...] = ()
 
     @property

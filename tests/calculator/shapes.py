@@ -8,7 +8,7 @@ from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.shape import Shape
 from tools.plans.further_models import further_models
 from tools.plans.layouts import Model
-from tools.plans.record import models
+from tools.plans.record import families, models
 
 
 def header_of(model: Model) -> GgufHeader:
@@ -30,4 +30,4 @@ def header_of(model: Model) -> GgufHeader:
 @cache
 def published() -> dict[str, Shape]:
     """All recorded models by file name."""
-    return {f"{model.name}.gguf": shape_of(header_of(model)) for model in models() + further_models()}
+    return {f"{model.name}.gguf": shape_of(header_of(model)) for model in models() + further_models() + families()}
