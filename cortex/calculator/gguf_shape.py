@@ -162,6 +162,7 @@ def _recurrence(keys: Keys) -> Recurrence | None:
         keys.number("ssm.group_count"),
         keys.number("ssm.time_step_rank"),
         keys.number("ssm.conv_kernel"),
+        normed=keys.raw("ssm.dt_b_c_rms") is True,
     )
 
 

@@ -133,6 +133,10 @@ class Blocks:
         node.backend = backend
         return node
 
+    def _part(self, fused: Node, width: int, row: int) -> Node:
+        """A part of each row: to copy it takes the rows between as well."""
+        return self.graph.view(fused, ((self.tokens - 1) * row + width) * F32, row=width)
+
     def _matmul(self, width: int, source: Node, tokens: int = 0, weight: int = 0, *more: Node) -> Node:
         """A product with a weight of the present layer."""
         lent = self.options.lends_weights and self.device == self.devices > 0 and self.tokens >= SMALL_BATCH

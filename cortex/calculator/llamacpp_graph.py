@@ -121,7 +121,7 @@ class LlamaGraph(Mixers):
         fed = self._feed_forward(layer, source, tokens)
         if "post_ffw_norm" in shape.roles:
             fed = self._norm(shape.hidden, fed, tokens, pinned=False)
-        pair = (summed, fed) if shape.family in RESIDUAL_FIRST | {"phi3"} else (fed, summed)
+        pair = (summed, fed) if shape.family in RESIDUAL_FIRST | {"phi3", "phimoe"} else (fed, summed)
         return self._new(shape.hidden, tokens, *pair, inplace=True)
 
     def _rows(self, source: Node, width: int) -> Node:

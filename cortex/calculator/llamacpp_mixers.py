@@ -67,10 +67,6 @@ class Mixers(States):
             heads = self._new(query, tokens, heads, opened, inplace=True)
         return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
 
-    def _part(self, fused: Node, width: int, row: int) -> Node:
-        """A part of each row: to copy it takes the rows between as well."""
-        return self.graph.view(fused, ((self.tokens - 1) * row + width) * F32, row=width)
-
     def _normed_heads(self, parts: Sequence[Node]) -> list[Node]:
         """Normed queries and keys: some families norm all heads as one row, in place, and cut them afterwards."""
         if self.shape.family in WHOLE_ROWS:

@@ -43,7 +43,8 @@ class States(Blocks):
         graph, slots = self.graph, self.options.slots
         states = self._states(layer.conv)
         joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
-        graph.expand(graph.written(self._state_store(), graph.view(joined, layer.conv * slots * F32)))
+        tail = graph.view(joined, joined.size - self.tokens // slots * F32)  # the end of each row
+        graph.expand(graph.written(self._state_store(), tail))
         convolved = self._new(width, self.tokens, joined, backend=self.device)
         return self._new(width, self.tokens, convolved, inplace=True)
 
@@ -65,6 +66,8 @@ class States(Blocks):
         widths = (facts.heads, facts.state, facts.state)
         if "ssm_dt_norm" in self.shape.roles:
             parts = [self._norm(width, graph.view(chosen)) for width in widths]
+        elif facts.normed:
+            parts = [self._new(width, tokens, graph.view(chosen)) for width in widths]
         else:
             parts = [self._new(facts.heads, tokens, graph.view(chosen)), graph.view(chosen), graph.view(chosen)]
         steps = self._new(facts.inner, tokens, self._matmul(facts.inner, parts[0]), inplace=True)
@@ -75,7 +78,8 @@ class States(Blocks):
         self._scanned(layer, scan)
         skipped = self._new(facts.inner, tokens, mixed, inplace=True, backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
-        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
+        gate = self._new(facts.inner, tokens, self._part(packed, facts.inner, 2 * facts.inner))
+        gated = self._new(facts.inner, tokens, gate, summed)
         return graph.view(self._matmul(self.shape.hidden, gated))
 
     def _scanned(self, layer: Layer, scan: Node) -> None:

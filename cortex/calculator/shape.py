@@ -71,7 +71,10 @@ class Mla:
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """Sizes of state-space or ``linear`` attention layers, as ggml names them."""
+    """Sizes of state-space or ``linear`` attention layers, as ggml names them.
+
+    ``normed`` says that what a state space selects is normed without weights.
+    """
 
     inner: int = 0
     state: int = 0
@@ -79,6 +82,7 @@ class Recurrence:
     heads: int = 0
     kernel: int = 0
     linear: bool = False
+    normed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
