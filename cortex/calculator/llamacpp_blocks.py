@@ -12,6 +12,7 @@ CENTRED = frozenset(
     [
         "bert",
         "cohere2",
+        "cohere2moe",
         "command-r",
         "falcon",
         "gptneox",

@@ -14,7 +14,7 @@ GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a
 WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
 NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
 UNTURNED = frozenset(
-    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe", "jamba"}
+    {"cohere2", "cohere2moe", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe", "jamba", "kimi-linear"}
 )  # no rotary positions where they see everything
 
 
@@ -86,15 +86,20 @@ class Mixers(States):
             source = self._norm(mla.query_rank, self._matmul(mla.query_rank, normed))
         query = self._matmul(heads * (mla.nope + mla.rope), source)
         packed = self._matmul(mla.rank + mla.rope, normed)
-        turned = self._new(heads * mla.rope, tokens, self.graph.view(query, heads * mla.rope * tokens * F32),
-                           self.inputs.positions)  # fmt: skip
+        turned = self._turned(heads * mla.rope, self.graph.view(query, heads * mla.rope * tokens * F32))
         plain = self._matmul(heads * mla.rank, self.graph.view(query))
         joined = self._new(heads * (mla.rank + mla.rope), tokens, self.graph.view(plain), turned)
-        key_turned = self._new(mla.rope, tokens, self.graph.view(packed), self.inputs.positions)
+        key_turned = self._turned(mla.rope, self.graph.view(packed))
         compressed = self._norm(mla.rank, self.graph.view(packed, mla.rank * tokens * F32))
         key = self._new(mla.rank + mla.rope, tokens, self.graph.view(compressed), key_turned)
         attended = self._attend(layer, joined, key, None, mla)
         return self._matmul(self.shape.hidden, attended, 0, layer.weights.largest)
+
+    def _turned(self, width: int, part: Node) -> Node:
+        """The part of compressed heads that is turned by positions, in families that have them."""
+        if self.shape.family in UNTURNED:
+            return part
+        return self._new(width, self.tokens, part, self.inputs.positions)
 
     def _attend(self, layer: Layer, query: Node, key: Node | None, value: Node | None, mla: Mla | None) -> Node:
         graph, options, tokens = self.graph, self.options, self.tokens

@@ -9,6 +9,8 @@ class States(Blocks):
     """The recurrent mixers of all families."""
 
     def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        if "ssm_f_a" in self.shape.roles:
+            return self._delta_attention(layer, normed, facts)
         if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
             return self._delta_net(layer, normed, facts)
         if "shortconv" in self.shape.roles:
@@ -40,8 +42,10 @@ class States(Blocks):
 
     def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
         """The short convolution over the last tokens, whose tail is written back."""
+        return self._convolved(self._states(layer.conv), mixed, width, facts)
+
+    def _convolved(self, states: Node, mixed: Node, width: int, facts: Recurrence) -> Node:
         graph, slots = self.graph, self.options.slots
-        states = self._states(layer.conv)
         joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
         tail = graph.view(joined, joined.size - self.tokens // slots * F32)  # the end of each row
         graph.expand(graph.written(self._state_store(), tail))
@@ -128,3 +132,24 @@ class States(Blocks):
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)
         return graph.view(self._matmul(self.shape.hidden, graph.view(product)))
+
+    def _delta_attention(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        """Kimi's linear attention: each of Q, K and V is convolved, and each channel forgets at its own pace."""
+        graph, tokens, slots, inner = self.graph, self.tokens, self.options.slots, facts.inner
+        graph.expand(normed)
+        states = self._states(layer.conv)
+        query, key, value = (
+            self._convolved(states, self._matmul(inner, normed), inner, facts) for _ in range(3)
+        )
+        pace = self._matmul(inner, self._matmul(facts.state, normed))
+        pace = self._new(inner, tokens, graph.view(pace))
+        beta = self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed)))
+        state = self._states(layer.state)
+        turned = (self._new(inner, tokens, graph.view(query)), self._new(inner, tokens, graph.view(key)))
+        result = Node((inner * tokens + layer.state * slots) * F32,
+                      (*turned, graph.view(value), pace, beta, graph.view(state)))  # fmt: skip
+        graph.expand(graph.written(self._state_store(), graph.view(result, layer.state * slots * F32)))
+        normal = self._norm(inner, graph.view(self._new(inner, tokens, graph.view(result))))
+        gate = self._matmul(inner, self._matmul(facts.state, normed))
+        opened = self._new(inner, tokens, normal, self._new(inner, tokens, graph.view(gate)), inplace=True)
+        return self._matmul(self.shape.hidden, self._new(inner, tokens, opened))

@@ -72,7 +72,10 @@ def cohere2moe(name: str, config: dict[str, Key]) -> Model:
         "expert_weights_norm": True,
     }
     shared = int(str(config["expert_feed_forward_length"]))
-    return decoder(name, "cohere2moe", config | extra, Style(norms=("attn_norm",), tied=True, lead=1, shared=shared))
+    style = Style(norms=("attn_norm",), tied=True, lead=1, shared=shared)
+    model = decoder(name, "cohere2moe", config | extra, style)
+    del model.keys["attention.layer_norm_rms_epsilon"]  # with it, norms would keep the mean
+    return model
 
 
 def granitemoe(name: str, config: dict[str, Key]) -> Model:
