@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
-INTERVAL_HYBRIDS = frozenset({"qwen3next", "qwen35", "qwen35moe", "minimax-01"})
+# one layer of so many sees everything, the others remember in a state
+INTERVAL_HYBRIDS: Mapping[str, int] = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "minimax-01": 8}
 HEADLESS_HYBRIDS = frozenset(
     [
         "jamba",
@@ -111,7 +112,7 @@ PLAIN = frozenset(
         "starcoder2",
     ]
 )
-KNOWN = WINDOWED | RECURRENT | INTERVAL_HYBRIDS | HEADLESS_HYBRIDS | POOLED | PLAIN
+KNOWN = WINDOWED | RECURRENT | frozenset(INTERVAL_HYBRIDS) | HEADLESS_HYBRIDS | POOLED | PLAIN
 # those whose graphs were compared with llama.cpp's own plans
 COMPARED = frozenset(
     {"bert", "cohere2", "command-r", "deepseek2", "falcon-h1", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4",

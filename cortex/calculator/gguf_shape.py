@@ -176,6 +176,8 @@ def _state(keys: Keys) -> tuple[int, int]:
         return hidden * (cells - 1), 0
     if head := keys.number("kda.head_dim"):
         return 3 * (kernel - 1 if kernel else 3) * heads * head, head * head * heads
+    if keys.header.architecture == "minimax-01":
+        return 0, heads * keys.number("attention.key_length") ** 2
     inner, state, groups = (keys.number(f"ssm.{key}") for key in ("inner_size", "state_size", "group_count"))
     return max(kernel - 1, 0) * (inner + 2 * groups * state), state * inner
 
@@ -188,7 +190,7 @@ def _recurrent_layers(keys: Keys, count: int, kv_heads: list[int], ff: list[int]
     if isinstance(listed, tuple) and len(listed) >= count:
         return [bool(each) for each in listed[:count]]
     if family in INTERVAL_HYBRIDS:
-        interval = max(keys.number("full_attention_interval", 4), 1)
+        interval = max(keys.number("full_attention_interval", INTERVAL_HYBRIDS[family]), 1)
         return [index < trunk and (index + 1) % interval != 0 for index in range(count)]
     if family.startswith("nemotron_h"):
         return [index < trunk and not kv_heads[index] and not ff[index] for index in range(count)]

@@ -8,6 +8,7 @@ from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp_lightning import LightningGraph
 from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
 from cortex.calculator.llamacpp_sample import sample
 from cortex.calculator.shape import Shape
@@ -16,6 +17,7 @@ from engines.habits import LlamaOptions
 GRAPHS: dict[str, type[LlamaGraph]] = {
     "gemma3n": AltupGraph,
     "gemma4": LayerInputsGraph,
+    "minimax-01": LightningGraph,
     "modern-bert": ModernGraph,
     **dict.fromkeys(POST_NORMED, PostNormedGraph),
     **dict.fromkeys(("neo-bert", "eurobert", "gemma-embedding"), PreNormedGraph),

@@ -8,6 +8,11 @@ from cortex.calculator.shape import Layer, Recurrence
 class States(Blocks):
     """The recurrent mixers of all families."""
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences' states one graph works on; those of the others move along."""
+        return self.options.slots
+
     def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         if "ssm_f_a" in self.shape.roles:
             return self._delta_attention(layer, normed, facts)
@@ -22,9 +27,9 @@ class States(Blocks):
     def _states(self, values: int) -> Node:
         """The recurrent states of all sequences: one is cleared, then all are read, then those of others copied."""
         self._clear_states()
-        rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
+        rows = self._new(values, self.sequences, self._state_store(), self.inputs.states)
         self.graph.expand(rows)
-        self._keep_others(values)
+        self._keep_others(values, self.options.slots - self.sequences)
         return rows
 
     def _clear_states(self) -> None:
