@@ -54,6 +54,33 @@ PATTERNS: Mapping[str, tuple[int, bool]] = {
 }
 WINDOWED = frozenset({*PATTERNS, "gemma4", "mimo2", "step35", "granite-swa", "lfm2"})  # others ignore the key
 FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096, "exaone4": 4096, "gemma2": 4096}
+INDEXED = frozenset({"deepseek32", "glm-dsa"})  # look only where an index points
+# the shares of the experts chosen are brought to a sum of one, whatever the header says
+NORMED_SHARES = frozenset(
+    [
+        "arctic",
+        "dbrx",
+        "ernie4_5-moe",
+        "gemma4",
+        "granite",
+        "granitehybrid",
+        "granitemoe",
+        "grok",
+        "kimi-linear",
+        "lfm2moe",
+        "llama",
+        "mimo2",
+        "minimax-01",
+        "minimax-m2",
+        "mistral3",
+        "phimoe",
+        "qwen35moe",
+        "qwen3moe",
+        "qwen3next",
+        "qwen3vlmoe",
+        "smallthinker",
+    ]
+)
 INPUTS = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.")
 OUTPUTS = ("output", "cls", "dense_2", "dense_3", "altup_proj", "altup_unembd_proj")
 PLAIN = frozenset(

@@ -7,18 +7,21 @@ from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, Value, damaged
 from cortex.calculator.gguf_families import (
     FIXED_WINDOWS,
     HEADLESS_HYBRIDS,
+    INDEXED,
     INPUTS,
     INTERVAL_HYBRIDS,
     KNOWN,
+    NORMED_SHARES,
     OUTPUTS,
     PATTERNS,
     POOLED,
     RECURRENT,
     WINDOWED,
 )
-from cortex.calculator.shape import Layer, LayerWeights, Mla, Recurrence, Shape, why_impossible
+from cortex.calculator.shape import Indexer, Layer, LayerWeights, Mla, Recurrence, Shape, why_impossible
 
 LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
+SHARED_INDEX_CONTEXT, INDEX_LEAD, INDEX_PERIOD = 1 << 20, 2, 4  # GLM 5.2, where a header does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def shape_of(header: GgufHeader) -> Shape:
         causal=keys.raw("attention.causal") is not False and header.architecture not in POOLED,
         pooled=keys.number("pooling_type") > 0,
         mla=mla,
+        index=_index(keys),
         recurrence=_recurrence(keys),
         per_layer_input=keys.number("embedding_length_per_layer_input"),
         deepstack=min(keys.number("n_deepstack_layers"), count),
@@ -87,6 +91,7 @@ def shape_of(header: GgufHeader) -> Shape:
         types=_types(header),
         roles=frozenset(tensor.name.split(".")[2] for tensor in header.tensors if tensor.name.startswith("blk.")),
         packed=_packed(keys, tensors),
+        normed_shares=header.architecture in NORMED_SHARES or keys.raw("expert_weights_norm") is True,
         assumptions=_assumptions(header),
     )
     why = why_impossible(shape)
@@ -143,6 +148,29 @@ def _mla(keys: Keys) -> Mla | None:
     if not key or not value or not rank:
         return None  # also files of before 2025-04, whose heads are cached whole
     return Mla(rank, rope, key - rope, value, keys.number("attention.q_lora_rank"))
+
+
+def _index(keys: Keys) -> Indexer | None:
+    if keys.header.architecture not in INDEXED:
+        return None
+    heads, key, top = (keys.number(f"attention.indexer.{part}") for part in ("head_count", "key_length", "top_k"))
+    return Indexer(heads, key, top)
+
+
+def _index_widths(keys: Keys, count: int) -> list[int]:
+    """The width of the index that each layer keeps: some look where the one before them did."""
+    index = _index(keys)
+    if index is None:
+        return [0] * count
+    listed = keys.raw("attention.indexer.types")
+    if isinstance(listed, tuple):
+        own = [bool(each) for each in listed]
+    elif keys.header.architecture == "glm-dsa" and keys.number("context_length") >= SHARED_INDEX_CONTEXT:
+        own = [layer < INDEX_LEAD or (layer - INDEX_LEAD) % INDEX_PERIOD == 0 for layer in range(count)]
+    else:
+        own = [True] * count
+    trunk = count - keys.number("nextn_predict_layers")
+    return [index.key if layer < trunk and own[layer : layer + 1] != [False] else 0 for layer in range(count)]
 
 
 def _recurrence(keys: Keys) -> Recurrence | None:
@@ -231,7 +259,7 @@ def _layers(keys: Keys, count: int, mla: Mla | None, weights: list[LayerWeights]
     kv_heads = keys.each("attention.head_count_kv", count, max(heads))
     ff = keys.each("feed_forward_length", count)
     recurrent = _recurrent_layers(keys, count, kv_heads, ff)
-    windows, own = _windows(keys, count), _own_cache(keys, count)
+    windows, own, indexers = _windows(keys, count), _own_cache(keys, count), _index_widths(keys, count)
     trunk = count - keys.number("nextn_predict_layers")
     conv, state = _state(keys)
     used = keys.each("expert_used_count", count)
@@ -255,6 +283,7 @@ def _layers(keys: Keys, count: int, mla: Mla | None, weights: list[LayerWeights]
                 shared_kv=index >= own,
                 conv=conv if recurrent[index] else 0,
                 state=state if recurrent[index] else 0,
+                indexer=indexers[index],
                 ff=ff[index],
                 experts=experts if routed else 0,
                 experts_used=used[index] if routed else 0,

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 
 from cortex.calculator.arguments import Flag, read_flags, switched_off, switched_on
 from cortex.calculator.ggml import row_bytes
+from cortex.calculator.gguf_families import INDEXED
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
 from cortex.calculator.llamacpp_encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp_indexed import IndexedGraph
 from cortex.calculator.llamacpp_lightning import LightningGraph
 from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
 from cortex.calculator.llamacpp_sample import sample
@@ -19,6 +21,7 @@ GRAPHS: dict[str, type[LlamaGraph]] = {
     "gemma4": LayerInputsGraph,
     "minimax-01": LightningGraph,
     "modern-bert": ModernGraph,
+    **dict.fromkeys(INDEXED, IndexedGraph),
     **dict.fromkeys(POST_NORMED, PostNormedGraph),
     **dict.fromkeys(("neo-bert", "eurobert", "gemma-embedding"), PreNormedGraph),
 }
@@ -111,6 +114,7 @@ def cache_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devic
         if width and not options.flash:
             width = widest
         row = row_bytes(options.key_type, layer.kv_heads * layer.key) + row_bytes(options.value_type, width)
+        row += row_bytes(options.key_type, layer.indexer)
         cells = options.window_cells(shape, layer.window) if layer.window else options.cells(shape)
         where = _slot(placement.layers[index], devices) if options.cache_on_gpu else devices
         sums[where] += row * cells * options.streams()

@@ -27,31 +27,6 @@ CENTRED = frozenset(
     ]
 )  # norms that take the mean away
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
-NORMED_SHARES = frozenset(
-    {
-        "llama",
-        "mistral3",
-        "granitehybrid",
-        "granitemoe",
-        "granite",
-        "qwen3moe",
-        "qwen3next",
-        "qwen35moe",
-        "qwen3vlmoe",
-        "minimax-01",
-        "minimax-m2",
-        "lfm2moe",
-        "ernie4_5-moe",
-        "phimoe",
-        "kimi-linear",
-        "mimo2",
-        "smallthinker",
-        "dbrx",
-        "arctic",
-        "grok",
-        "gemma4",
-    }
-)  # the shares of the experts chosen are brought to a sum of one
 GATED_EXPERTS = frozenset({"ffn_gate_exps", "ffn_gate_up_exps"})
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
@@ -179,7 +154,7 @@ class Blocks:
         shares = self._new(used, tokens, graph.view(scores), chosen)
         if self.shape.family == "gpt-oss":  # turns the shares of the chosen into weights
             shares = self._new(used, tokens, graph.view(shares))
-        if self.shape.family in NORMED_SHARES:
+        if self.shape.normed_shares:
             parts_of_one = graph.view(shares)
             total = self._new(1, tokens, self._new(1, tokens, parts_of_one), inplace=True)
             shares = self._new(used, tokens, parts_of_one, total)

@@ -81,10 +81,7 @@ class Mixers(States):
 
     def _compressed_attention(self, layer: Layer, normed: Node, mla: Mla) -> Node:
         tokens, heads = self.tokens, layer.heads
-        source = normed
-        if mla.query_rank:
-            source = self._norm(mla.query_rank, self._matmul(mla.query_rank, normed))
-        query = self._matmul(heads * (mla.nope + mla.rope), source)
+        query = self._matmul(heads * (mla.nope + mla.rope), self._query_source(normed, mla))
         packed = self._matmul(mla.rank + mla.rope, normed)
         turned = self._turned(heads * mla.rope, self.graph.view(query, heads * mla.rope * tokens * F32))
         plain = self._matmul(heads * mla.rank, self.graph.view(query))
@@ -94,6 +91,12 @@ class Mixers(States):
         key = self._new(mla.rank + mla.rope, tokens, self.graph.view(compressed), key_turned)
         attended = self._attend(layer, joined, key, None, mla)
         return self._matmul(self.shape.hidden, attended, 0, layer.weights.largest)
+
+    def _query_source(self, normed: Node, mla: Mla) -> Node:
+        """What queries are made of: compressed too, where the model does so."""
+        if not mla.query_rank:
+            return normed
+        return self._norm(mla.query_rank, self._matmul(mla.query_rank, normed))
 
     def _turned(self, width: int, part: Node) -> Node:
         """The part of compressed heads that is turned by positions, in families that have them."""

@@ -77,4 +77,4 @@ def _thinned(kinds: Sequence[Kind], run: list[int], swap: int) -> list[int]:
 
 def _kind(layer: Layer, apart: bool) -> Kind:
     apart = apart and layer.experts > 0
-    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, apart, layer.ff, layer.shared_kv
+    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, apart, layer.ff, layer.shared_kv, layer.indexer

@@ -70,6 +70,15 @@ class Mla:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexer:
+    """A sparse attention's index: ``heads`` score tokens by keys ``key`` wide, and the ``top`` ones are looked at."""
+
+    heads: int
+    key: int
+    top: int
+
+
+@dataclass(frozen=True, slots=True)
 class Recurrence:
     """Sizes of state-space or ``linear`` attention layers, as ggml names them.
 
@@ -93,7 +102,8 @@ class Shape:
     that is looked up before the first layer (that table included), ``output_bytes`` the head and final norms, without
     a tied copy. ``deepstack`` is how many of its first layers also
     take features of an image. ``tower_bytes`` are image and audio encoders within the same files. ``roles`` are the kinds of tensors
-    its layers have, as GGUF names them; ``packed`` feed-forward blocks have their gate within the first product. ``assumptions`` say what was not proven by the files.
+    its layers have, as GGUF names them; ``packed`` feed-forward blocks have their gate within the first
+    product; ``normed_shares`` says that the shares of the experts chosen are brought to a sum of one. ``assumptions`` say what was not proven by the files.
     """
 
     name: str
@@ -110,6 +120,7 @@ class Shape:
     causal: bool = True
     pooled: bool = False
     mla: Mla | None = None
+    index: Indexer | None = None
     recurrence: Recurrence | None = None
     per_layer_input: int = 0
     deepstack: int = 0
@@ -120,6 +131,7 @@ class Shape:
     types: Mapping[str, int] = field(default_factory=dict)
     roles: frozenset[str] = frozenset()
     packed: bool = False
+    normed_shares: bool = False
     assumptions: tuple[str, ...] = ()
 
     @property
