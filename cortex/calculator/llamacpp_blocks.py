@@ -181,7 +181,6 @@ class Blocks:
             total = self._new(hidden, tokens, total, shared, inplace=True)
         return total
 
-
     def _expert_inner(self, width: int, source: Node, tokens: int, weight: int, chosen: Node) -> Node:
         """What the chosen experts make of a token before their last product."""
         up = self._matmul(width, source, tokens, weight, chosen)

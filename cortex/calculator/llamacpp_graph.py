@@ -11,9 +11,7 @@ from cortex.calculator.shape import Layer
 SCALED_INPUT = ("gemma", "granite", "minicpm", "grok")
 SCALED_AT_ONCE = ("granite", "minicpm", "grok")
 # families that pick the rows of the output after the last layer, and those of them that norm all rows before
-NORMED_WHOLE = frozenset(
-    {"cohere2moe", "gemma4", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"}
-)
+NORMED_WHOLE = frozenset({"cohere2moe", "gemma4", "nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"})
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "mimo2", "step35"}
 PARALLEL = frozenset({"command-r", "cohere2", "cohere2moe", "gptneox", "phi2", "falcon", "stablelm"})
 NORMED_AFTER = frozenset({"olmo2", "exaone4"})  # each block's result is normed, not what goes in

@@ -7,13 +7,12 @@ from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F16, F32, I32, I64
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_options import HOST
-from cortex.calculator.shape import Indexer, Layer, Mla
+from cortex.calculator.shape import Layer, Mla
 
 
 class IndexedGraph(LlamaGraph):
     """Each layer's queries score all cached tokens by a narrow key of its own; the mask is opened for the best."""
 
-    index: Indexer
     present: int
     normed: Node
     source: Node
@@ -21,11 +20,9 @@ class IndexedGraph(LlamaGraph):
     best: Node
 
     def _body(self, current: Node, layers: Sequence[int]) -> Node:
-        assert self.shape.index is not None
-        self.index = self.shape.index
-        cells, graph = self.options.cells(self.shape), self.graph
-        self.top = min(cells, self.index.top)
-        self.rotation = graph.input(self.index.key**2 * F32)
+        facts, cells, graph = self.shape.index, self.options.cells(self.shape), self.graph
+        self.top = min(cells, facts.top)
+        self.rotation = graph.input(facts.key**2 * F32)
         self.index_slots = graph.input(self.tokens * I64)
         self.index_mask = graph.input(cells * self.tokens * F16)
         self.blanks = self._blanks(layers)
@@ -77,9 +74,10 @@ class IndexedGraph(LlamaGraph):
     def _scored(self, layer: Layer) -> Node:
         """The numbers of the tokens that this layer's queries look at."""
         graph, tokens, cells = self.graph, self.tokens, self.options.cells(self.shape)
-        width = self.index.heads * layer.indexer
+        heads = self.shape.index.heads
+        width = heads * layer.indexer
         query = graph.view(self._spread(width, self._matmul(width, self.source)))
-        weights = self._new(self.index.heads, tokens, graph.view(self._matmul(self.index.heads, self.normed)))
+        weights = self._new(heads, tokens, graph.view(self._matmul(heads, self.normed)))
         keys = graph.view(self.keys_at, row_bytes(self.options.key_type, layer.indexer) * cells * self.streams)
         scores = Node(cells * tokens * F32, (query, keys, weights, self.index_mask))
         return Node(self.top * tokens * I32, (Node(self.top * tokens * I32, (scores,)),))

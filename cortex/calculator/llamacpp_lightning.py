@@ -28,7 +28,12 @@ class LightningGraph(LlamaGraph):
         if self.decays is None:
             heads, tokens, graph = self.shape.heads, self.tokens, self.graph
             each = heads * tokens * F32
-            self.decays = (graph.input(heads * F32), graph.input(each), graph.input(each), graph.input(each * self._span))
+            self.decays = (
+                graph.input(heads * F32),
+                graph.input(each),
+                graph.input(each),
+                graph.input(each * self._span),
+            )
         return self.decays
 
     def _layer(self, index: int, entry: Node, *, last: bool) -> Node:

@@ -11,7 +11,7 @@ from engines.habits import LlamaOptions
 STRETCH = 4  # layers of one kind after each other that stand for more
 ENDING = 5  # the last layers of a run: a hybrid's whole period
 REPEATS = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
-SWAP, RECURRENT_SWAP = 2, 4  # layers after which buffers are back in their places
+SWAP, RECURRENT_SWAP = 2, 8  # layers after which buffers are back in their places
 
 Kind = tuple[object, ...]
 
@@ -25,8 +25,8 @@ def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[in
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
     chosen: set[int] = set()
     for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
-        swap = RECURRENT_SWAP if shape.recurrent else SWAP
-        chosen.update(_chosen(kinds, _thinned(kinds, list(group), swap), 2 * swap if shape.recurrent else swap))
+        run = _thinned(kinds, list(group))
+        chosen.update(_chosen(kinds, run, RECURRENT_SWAP if shape.recurrent else SWAP))
     chosen.update(_borrowers(shape, options, placement))
     chosen.update(_far_from_their_inputs(shape, placement))
     return sorted(chosen)
@@ -66,15 +66,16 @@ def _far_from_their_inputs(shape: Shape, placement: Placement) -> list[int]:
     return [index for index, place in enumerate(placement.layers) if place != first]
 
 
-def _thinned(kinds: Sequence[Kind], run: list[int], swap: int) -> list[int]:
-    """A run of layers whose stretches of one kind are cut to a few, by multiples of ``swap``."""
+def _thinned(kinds: Sequence[Kind], run: list[int]) -> list[int]:
+    """A run of layers whose stretches of one kind are cut to a few; odd ones stay odd, for buffers change places."""
     kept: list[int] = []
     for _, group in groupby(run, key=lambda index: kinds[index]):
         stretch = list(group)
-        kept.extend(stretch[: STRETCH + (len(stretch) - STRETCH) % swap] if len(stretch) > STRETCH else stretch)
+        kept.extend(stretch[: STRETCH + (len(stretch) - STRETCH) % SWAP] if len(stretch) > STRETCH else stretch)
     return kept
 
 
 def _kind(layer: Layer, apart: bool) -> Kind:
     apart = apart and layer.experts > 0
-    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, apart, layer.ff, layer.shared_kv, layer.indexer
+    mixer = layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.shared_kv, layer.indexer
+    return *mixer, layer.experts, apart, layer.ff

@@ -143,9 +143,7 @@ class States(Blocks):
         graph, tokens, slots, inner = self.graph, self.tokens, self.options.slots, facts.inner
         graph.expand(normed)
         states = self._states(layer.conv)
-        query, key, value = (
-            self._convolved(states, self._matmul(inner, normed), inner, facts) for _ in range(3)
-        )
+        query, key, value = (self._convolved(states, self._matmul(inner, normed), inner, facts) for _ in range(3))
         pace = self._matmul(inner, self._matmul(facts.state, normed))
         pace = self._new(inner, tokens, graph.view(pace))
         beta = self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed)))

@@ -73,9 +73,9 @@ class Mla:
 class Indexer:
     """A sparse attention's index: ``heads`` score tokens by keys ``key`` wide, and the ``top`` ones are looked at."""
 
-    heads: int
-    key: int
-    top: int
+    heads: int = 0
+    key: int = 0
+    top: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ class Shape:
 
     ``embedding`` is the token table, of ggml type ``embedding_type`` where a GGUF says so, ``input_bytes`` everything
     that is looked up before the first layer (that table included), ``output_bytes`` the head and final norms, without
-    a tied copy. ``deepstack`` is how many of its first layers also
-    take features of an image. ``tower_bytes`` are image and audio encoders within the same files. ``roles`` are the kinds of tensors
-    its layers have, as GGUF names them; ``packed`` feed-forward blocks have their gate within the first
-    product; ``normed_shares`` says that the shares of the experts chosen are brought to a sum of one. ``assumptions`` say what was not proven by the files.
+    a tied copy. ``deepstack`` is how many of its first layers also take features of an image. ``tower_bytes`` are image
+    and audio encoders within the same files. ``roles`` are the kinds of tensors its layers have, as GGUF names them;
+    ``packed`` feed-forward blocks have their gate within the first product; ``normed_shares`` says that the shares of
+    the experts chosen are brought to a sum of one. ``assumptions`` say what was not proven by the files.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Shape:
     causal: bool = True
     pooled: bool = False
     mla: Mla | None = None
-    index: Indexer | None = None
+    index: Indexer = Indexer()
     recurrence: Recurrence | None = None
     per_layer_input: int = 0
     deepstack: int = 0

@@ -13,8 +13,8 @@ class Style:
 
     ``biased`` parts have a bias beside their weights; ``normed`` says how queries and keys are normed: not at all, by
     "head", all heads as one "row", or with weights for "each" head. ``packed`` puts the gate into ``ffn_up``, ``plain``
-    has none. ``lead`` layers are dense before those with experts begin; ``shared`` is the width of the expert that always runs,
-    ``scored`` a bias on the router, ``compressed`` the attention of DeepSeek.
+    has none. ``lead`` layers are dense before those with experts begin; ``shared`` is the width of the expert that
+    always runs, ``scored`` a bias on the router, ``compressed`` the attention of DeepSeek.
     """
 
     norms: tuple[str, ...] = ("attn_norm", "ffn_norm")

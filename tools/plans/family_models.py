@@ -153,6 +153,7 @@ def family_models() -> list[Model]:
         granitemoe("granite-3.1-3b-a800m", keys(32, 1536, 24, 8, 512, 49155, 131072) | routed(40, 8)),
         mixtral("mixtral-4x7b", keys(32, 4096, 32, 8, 14336, 32000, 32768) | routed(4, 2)),
         reranker("qwen3-reranker-0.6b", keys(28, 1024, 16, 8, 3072, 151669, 40960)),
-        indexed("deepseek-v3.2", "deepseek32", keys(61, 7168, 128, 1, 18432, 129280, 163840) | routed(256, 8, 2048), v3),
+        indexed("deepseek-v3.2", "deepseek32", keys(61, 7168, 128, 1, 18432, 129280, 163840) | routed(256, 8, 2048),
+            v3),
         indexed("glm-5", "glm-dsa", keys(79, 6144, 64, 1, 12288, 154880, 202752) | routed(256, 8, 2048), glm5, True),
     ]  # fmt: skip
