@@ -53,7 +53,11 @@ PATTERNS: Mapping[str, tuple[int, bool]] = {
     "smallthinker": (4, True),
 }
 WINDOWED = frozenset({*PATTERNS, "gemma4", "mimo2", "step35", "granite-swa", "lfm2"})  # others ignore the key
-FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096, "exaone4": 4096, "gemma2": 4096}
+ASSUMED_WINDOWS = {"llama4": 8192, "exaone4": 4096, "gemma2": 4096}  # where a header does not say
+FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096}  # whatever a header says
+WINDOWED_DEPTHS = {"exaone4": 64}  # only models of so many layers have windows
+# run both blocks of a layer at once; StableLM without a second norm, GPT-NeoX unless its header says otherwise
+PARALLEL = frozenset({"cohere2", "cohere2moe", "command-r", "falcon", "gptneox", "phi2", "plamo", "stablelm"})
 INDEXED = frozenset({"deepseek32", "glm-dsa"})  # look only where an index points
 # the shares of the experts chosen are brought to a sum of one, whatever the header says
 NORMED_SHARES = frozenset(
@@ -86,6 +90,7 @@ OUTPUTS = ("output", "cls", "dense_2", "dense_3", "altup_proj", "altup_unembd_pr
 PLAIN = frozenset(
     [
         "apertus",
+        "arcee",
         "arctic",
         "baichuan",
         "bailingmoe",
@@ -97,6 +102,7 @@ PLAIN = frozenset(
         "deci",
         "deepseek",
         "deepseek2",
+        "deepseek32",
         "dots1",
         "ernie4_5",
         "ernie4_5-moe",
@@ -104,6 +110,7 @@ PLAIN = frozenset(
         "falcon",
         "falcon-h1",
         "gemma",
+        "glm-dsa",
         "glm4",
         "glm4moe",
         "gpt2",
@@ -121,11 +128,13 @@ PLAIN = frozenset(
         "mistral4",
         "mpt",
         "nemotron",
+        "orion",
         "olmo",
         "olmoe",
         "phi2",
         "phi3",
         "phimoe",
+        "plamo",
         "qwen2",
         "qwen2moe",
         "qwen2vl",
@@ -136,7 +145,9 @@ PLAIN = frozenset(
         "seed_oss",
         "smollm3",
         "stablelm",
+        "starcoder",
         "starcoder2",
+        "xverse",
     ]
 )
 KNOWN = WINDOWED | RECURRENT | frozenset(INTERVAL_HYBRIDS) | HEADLESS_HYBRIDS | POOLED | PLAIN

@@ -2,6 +2,7 @@
 
 from cortex.calculator.gguf import GgufHeader, Tensor, damaged
 from cortex.calculator.gguf_families import (
+    ASSUMED_WINDOWS,
     FIXED_WINDOWS,
     HEADLESS_HYBRIDS,
     INDEXED,
@@ -11,6 +12,7 @@ from cortex.calculator.gguf_families import (
     PATTERNS,
     RECURRENT,
     WINDOWED,
+    WINDOWED_DEPTHS,
 )
 from cortex.calculator.gguf_keys import Keys
 from cortex.calculator.shape import Indexer, Layer, LayerWeights, Mla
@@ -74,10 +76,10 @@ def _recurrent_layers(keys: Keys, count: int, kv_heads: list[int], ff: list[int]
 
 def _windows(keys: Keys, count: int) -> list[int]:
     family = keys.header.architecture
-    if family not in WINDOWED:
+    if family not in WINDOWED or WINDOWED_DEPTHS.get(family, count) != count:
         return [0] * count
-    window = keys.number("attention.sliding_window", FIXED_WINDOWS.get(family, 0))
-    window = FIXED_WINDOWS["llama4"] if family == "llama4" and window else window
+    window = keys.number("attention.sliding_window", ASSUMED_WINDOWS.get(family, 0))
+    window = FIXED_WINDOWS.get(family, window) if window else 0
     pattern = keys.raw("attention.sliding_window_pattern")
     if isinstance(pattern, tuple) and len(pattern) >= count:
         return [window if flag else 0 for flag in pattern[:count]]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, damaged
-from cortex.calculator.gguf_families import INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, POOLED
+from cortex.calculator.gguf_families import INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, PARALLEL, POOLED
 from cortex.calculator.gguf_keys import Keys
 from cortex.calculator.gguf_layers import layer_weights, layers, sparse_index
 from cortex.calculator.shape import Mla, Recurrence, Shape, why_impossible
@@ -50,6 +50,7 @@ def shape_of(header: GgufHeader) -> Shape:
         roles=frozenset(tensor.name.split(".")[2] for tensor in header.tensors if tensor.name.startswith("blk.")),
         packed=_packed(keys, tensors),
         normed_shares=header.architecture in NORMED_SHARES or keys.raw("expert_weights_norm") is True,
+        parallel=_parallel(keys, tensors),
         assumptions=_assumptions(header),
     )
     why = why_impossible(shape)
@@ -61,6 +62,12 @@ def shape_of(header: GgufHeader) -> Shape:
 def _packed(keys: Keys, tensors: Mapping[str, Tensor]) -> bool:
     up = tensors.get("blk.0.ffn_up.weight")
     return up is not None and up.shape[-1] == 2 * keys.each("feed_forward_length", 1)[0]
+
+
+def _parallel(keys: Keys, tensors: Mapping[str, Tensor]) -> bool:
+    if keys.header.architecture == "stablelm":
+        return "blk.0.ffn_norm.weight" not in tensors
+    return keys.header.architecture in PARALLEL and keys.raw("use_parallel_residual") is not False
 
 
 def _name(header: GgufHeader) -> str:

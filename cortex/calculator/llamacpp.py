@@ -26,6 +26,7 @@ GRAPHS: dict[str, type[LlamaGraph]] = {
     **dict.fromkeys(("neo-bert", "eurobert", "gemma-embedding"), PreNormedGraph),
 }
 AUTO_SLOTS = 4
+FLASHLESS = frozenset({"grok"})  # llama.cpp does not use flash attention for these, whatever it is told
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
 
 
@@ -53,6 +54,8 @@ class LlamaPlan:
 
 def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     """The buffers llama.cpp reserves for ``shape`` on ``devices`` GPUs (0: the processor only)."""
+    if shape.family in FLASHLESS:
+        options = replace(options, flash=False)
     placement = place(shape, options, devices)
     model = _model(shape, options, placement, devices)
     caches = cache_bytes(shape, options, placement, devices)

@@ -11,18 +11,29 @@ F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(
     [
         "bert",
+        "bloom",
+        "codeshell",
         "cohere2",
         "cohere2moe",
         "command-r",
+        "dbrx",
         "falcon",
+        "gpt2",
         "gptneox",
+        "jais",
+        "jais2",
         "jina-bert-v2",
         "jina-bert-v3",
         "modern-bert",
+        "mpt",
+        "nemotron",
         "nomic-bert",
         "nomic-bert-moe",
+        "olmo",
+        "orion",
         "phi2",
         "stablelm",
+        "starcoder",
         "starcoder2",
     ]
 )  # norms that take the mean away
@@ -60,7 +71,9 @@ class Blocks:
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
         self.inputs = self._inputs()
         self.device = devices
+        self.number = 0  # of the present layer
         self.apart = False
+        self.routed: Node | None = None  # what experts are chosen by, where that is known before
 
     def _inputs(self) -> Inputs:
         graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
@@ -147,7 +160,7 @@ class Blocks:
     def _experts(self, layer: Layer, source: Node, tokens: int) -> Node:
         graph, hidden, used = self.graph, self.shape.hidden, layer.experts_used
         weight = layer.weights.largest
-        logits = self._matmul(layer.experts, source, tokens)
+        logits = self.routed or self._matmul(layer.experts, source, tokens)
         scores = self._new(layer.experts, tokens, logits, inplace=True)
         order = self._new(layer.experts, tokens, scores)
         chosen = graph.view(order, used * tokens * I32)

@@ -1,21 +1,20 @@
 """How layers mix tokens: attention and compressed attention, or a state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F16, F32
 from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.llamacpp_states import States
+from cortex.calculator.llamacpp_turns import UNTURNED, is_turned
 from cortex.calculator.shape import Layer, Mla
 
 ATTENTION_BLOCK = 256  # tokens
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
 WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
 NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
-UNTURNED = frozenset(
-    {"cohere2", "cohere2moe", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe", "jamba", "kimi-linear"}
-)  # no rotary positions where they see everything
+GATES: Mapping[str, bool] = {"afmoe": True, "step35": False}  # a product of their own: for each value or each head
 
 
 class Mixers(States):
@@ -36,36 +35,48 @@ class Mixers(States):
         return self._feed_forward(layer, normed, self.tokens)
 
     def _attention(self, layer: Layer, normed: Node) -> Node:
-        tokens, roles = self.tokens, self.shape.roles
-        query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
-        gate: Node | None = None
-        if "attn_qkv" in roles and "attn_q" not in roles:
-            fused = self._matmul(query + key + value, normed)
-            parts = [self._part(fused, width, query + key + value) for width in (query, key, value)]
-        else:
-            gated = 2 if self.shape.family in GATED else 1
-            whole = self._matmul(query * gated, normed)
-            parts = [self.graph.view(whole, query * tokens * F32, row=query)]
-            parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
-            gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
-        if "attn_q_norm" in roles:
+        tokens = self.tokens
+        parts, gate = self._projected(layer, normed)
+        if "attn_q_norm" in self.shape.roles:
             parts[:2] = self._normed_heads(parts[:2])
         if self.shape.family in NORMED_VALUES:
-            parts[2] = self._new(value, tokens, parts[2])
+            parts[2] = self._new(layer.kv_heads * layer.value, tokens, parts[2])
         turned = parts[:2]
-        if layer.window or self.shape.family not in UNTURNED:
+        if is_turned(self.shape, layer, self.number):
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
         elif self.shape.family == "llama4":
-            turned[0] = self._new(query, tokens, parts[0], inplace=True)
+            turned[0] = self._new(layer.heads * layer.key, tokens, parts[0], inplace=True)
         parts = [*self._rotate(turned, "key_type", layer), *self._rotate(parts[2:], "value_type", layer)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
         heads.row = layer.heads * layer.value
         heads = self.graph.view(self._rotate([heads], "value_type", layer)[0])
-        if gate is not None:
-            opened = self._new(query, tokens, gate, inplace=True)
-            heads = self._new(query, tokens, heads, opened, inplace=True)
-        return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
+        return self._matmul(self.shape.hidden, self._opened(layer, heads, normed, gate), 0, layer.weights.largest)
+
+    def _projected(self, layer: Layer, normed: Node) -> tuple[list[Node], Node | None]:
+        """Queries, keys and values, and the gate that some families' queries bring."""
+        tokens, roles = self.tokens, self.shape.roles
+        query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
+        if "attn_qkv" in roles and "attn_q" not in roles:
+            fused = self._matmul(query + key + value, normed)
+            return [self._part(fused, width, query + key + value) for width in (query, key, value)], None
+        gated = 2 if self.shape.family in GATED else 1
+        whole = self._matmul(query * gated, normed)
+        parts = [self.graph.view(whole, query * tokens * F32, row=query)]
+        parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
+        return parts, self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
+
+    def _opened(self, layer: Layer, heads: Node, normed: Node, gate: Node | None) -> Node:
+        """What attention saw, let through a gate where the family has one."""
+        tokens, width = self.tokens, layer.heads * layer.value
+        if gate is None and self.shape.family not in GATES:
+            return heads
+        whole = GATES.get(self.shape.family, True)
+        source = gate or self._matmul(width if whole else layer.heads, normed)
+        opened = self._new(width if whole else layer.heads, tokens, source, inplace=True)
+        if whole:
+            return self._new(width, tokens, heads, opened, inplace=True)
+        return self.graph.view(self._new(width, tokens, heads, self.graph.view(opened)))
 
     def _normed_heads(self, parts: Sequence[Node]) -> list[Node]:
         """Normed queries and keys: some families norm all heads as one row, in place, and cut them afterwards."""

@@ -103,7 +103,7 @@ class Shape:
     a tied copy. ``deepstack`` is how many of its first layers also take features of an image. ``tower_bytes`` are image
     and audio encoders within the same files. ``roles`` are the kinds of tensors its layers have, as GGUF names them;
     ``packed`` feed-forward blocks have their gate within the first product; ``normed_shares`` says that the shares of
-    the experts chosen are brought to a sum of one. ``assumptions`` say what was not proven by the files.
+    the experts chosen are brought to a sum of one; ``parallel`` layers run both their blocks at once. ``assumptions`` say what was not proven by the files.
     """
 
     name: str
@@ -132,6 +132,7 @@ class Shape:
     roles: frozenset[str] = frozenset()
     packed: bool = False
     normed_shares: bool = False
+    parallel: bool = False
     assumptions: tuple[str, ...] = ()
 
     @property

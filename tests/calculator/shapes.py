@@ -22,7 +22,7 @@ def header_of(model: Model) -> GgufHeader:
     metadata: dict[str, Value] = {"tokenizer.ggml.tokens": Skipped(model.number("vocab_size"))}
     for key, value in model.keys.items():
         plain = isinstance(value, (int, float, bool, str))
-        metadata[f"{model.family}.{key}"] = value if plain else tuple(value)  # type: ignore[assignment, arg-type]
+        metadata[model.full(key)] = value if plain else tuple(value)  # type: ignore[assignment, arg-type]
     size = sum(tensor.bytes for tensor in tensors)
     return GgufHeader(model.name, 3, model.family, metadata, tuple(tensors), 0, size, 0, 0, 0)
 

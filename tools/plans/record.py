@@ -18,8 +18,10 @@ from pathlib import Path
 from tools.plans.dense_models import dense_models
 from tools.plans.drawn import drawn
 from tools.plans.encoder_models import encoder_models
+from tools.plans.expert_models import expert_models
 from tools.plans.family_models import family_models
 from tools.plans.further_models import further_models
+from tools.plans.hub_models import hub_models
 from tools.plans.layouts import Model
 from tools.plans.recurrent_models import recurrent_models
 from tools.plans.sparse import write_sparse
@@ -49,7 +51,7 @@ def models() -> list[Model]:
 
 def families(names: Sequence[str] = ()) -> list[Model]:
     """Models of further families: all of them, or of those named."""
-    found = family_models() + encoder_models() + recurrent_models()
+    found = family_models() + encoder_models() + recurrent_models() + hub_models() + expert_models()
     return [model for model in found if not names or model.family in names]
 
 
