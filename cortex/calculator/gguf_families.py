@@ -32,6 +32,7 @@ POOLED = frozenset(
         "gemma-embedding",
     ]
 )
+HEADLESS = POOLED - {"gemma-embedding"}  # the latter's table is loaded a second time as a head that never runs
 # the period of the window pattern where a header does not give it, and whether each period begins with a full layer
 PATTERNS: Mapping[str, tuple[int, bool]] = {
     "afmoe": (4, False),

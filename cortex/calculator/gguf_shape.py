@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, damaged
-from cortex.calculator.gguf_families import INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, PARALLEL, POOLED
+from cortex.calculator.gguf_families import HEADLESS, INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, PARALLEL, POOLED
 from cortex.calculator.gguf_keys import Keys
 from cortex.calculator.gguf_layers import layer_weights, layers, sparse_index
 from cortex.calculator.shape import Mla, Recurrence, Shape, why_impossible
@@ -33,7 +33,7 @@ def shape_of(header: GgufHeader) -> Shape:
         embedding=embedding.bytes if embedding else 0,
         input_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(INPUTS)),
         output_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(OUTPUTS)),
-        tied=embedding is not None and "output.weight" not in tensors and header.architecture not in POOLED,
+        tied=embedding is not None and "output.weight" not in tensors and header.architecture not in HEADLESS,
         embedding_type=embedding.type if embedding else "",
         causal=keys.raw("attention.causal") is not False and header.architecture not in POOLED,
         pooled=keys.number("pooling_type") > 0,

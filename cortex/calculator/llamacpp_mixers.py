@@ -88,7 +88,11 @@ class Mixers(States):
         rotation = self.inputs.rotations.get((kind, layer.window > 0))
         if rotation is None:
             return list(nodes)
-        return [self._new(node.row, self.tokens, rotation, self.graph.view(node)) for node in nodes]
+        return [self._new(node.row, self.tokens, rotation, self.graph.view(self._whole(node))) for node in nodes]
+
+    def _whole(self, node: Node) -> Node:
+        """A part of wider rows copied together."""
+        return node if node.size == node.row * self.tokens * F32 else self._new(node.row, self.tokens, node)
 
     def _compressed_attention(self, layer: Layer, normed: Node, mla: Mla) -> Node:
         tokens, heads = self.tokens, layer.heads
