@@ -11,7 +11,7 @@ from engines.habits import LlamaOptions
 STRETCH = 4  # layers of one kind after each other that stand for more
 ENDING = 5  # the last layers of a run: a hybrid's whole period
 REPEATS = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
-SWAP, RECURRENT_SWAP = 2, 8  # layers after which buffers are back in their places
+SWAP, PARALLEL_SWAP, RECURRENT_SWAP = 2, 6, 8  # layers after which buffers are back in their places
 
 Kind = tuple[object, ...]
 
@@ -24,9 +24,10 @@ def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> list[in
     ]
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
     chosen: set[int] = set()
+    swap = PARALLEL_SWAP if shape.parallel else RECURRENT_SWAP if shape.recurrent else SWAP
     for _, group in groupby(trunk, key=lambda index: placement.layers[index]):
-        run = _thinned(kinds, list(group))
-        chosen.update(_chosen(kinds, run, RECURRENT_SWAP if shape.recurrent else SWAP))
+        run = _thinned(kinds, list(group), PARALLEL_SWAP if shape.parallel else SWAP)
+        chosen.update(_chosen(kinds, run, swap))
     chosen.update(_borrowers(shape, options, placement))
     chosen.update(_far_from_their_inputs(shape, placement))
     return sorted(chosen)
@@ -66,12 +67,12 @@ def _far_from_their_inputs(shape: Shape, placement: Placement) -> list[int]:
     return [index for index, place in enumerate(placement.layers) if place != first]
 
 
-def _thinned(kinds: Sequence[Kind], run: list[int]) -> list[int]:
-    """A run of layers whose stretches of one kind are cut to a few; odd ones stay odd, for buffers change places."""
+def _thinned(kinds: Sequence[Kind], run: list[int], swap: int) -> list[int]:
+    """A run of layers whose stretches of one kind are cut to a few, by multiples of ``swap``."""
     kept: list[int] = []
     for _, group in groupby(run, key=lambda index: kinds[index]):
         stretch = list(group)
-        kept.extend(stretch[: STRETCH + (len(stretch) - STRETCH) % SWAP] if len(stretch) > STRETCH else stretch)
+        kept.extend(stretch[: STRETCH + (len(stretch) - STRETCH) % swap] if len(stretch) > STRETCH else stretch)
     return kept
 
 
