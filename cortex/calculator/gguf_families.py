@@ -124,6 +124,7 @@ PLAIN = frozenset(
         "internlm2",
         "llama",
         "llama-embed",
+        "minicpm",
         "minimax-m2",
         "mistral3",
         "mistral4",
@@ -154,8 +155,15 @@ PLAIN = frozenset(
 KNOWN = WINDOWED | RECURRENT | frozenset(INTERVAL_HYBRIDS) | HEADLESS_HYBRIDS | POOLED | PLAIN
 # those whose graphs were compared with llama.cpp's own plans
 COMPARED = frozenset(
-    {"bert", "cohere2", "command-r", "deepseek2", "falcon-h1", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4",
-     "glm4moe", "gpt-oss", "granite", "granitehybrid", "jamba", "lfm2", "llama", "llama4", "mamba2", "minimax-m2",
-     "nemotron_h", "nomic-bert", "olmo2", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen35", "qwen35moe", "qwen3moe",
-     "qwen3next", "starcoder2"}
+    {"afmoe", "apertus", "arcee", "baichuan", "bailingmoe", "bailingmoe2", "bert", "bloom", "chatglm", "cohere2",
+     "cohere2moe", "command-r", "dbrx", "deci", "deepseek", "deepseek2", "deepseek32", "dots1", "ernie4_5",
+     "ernie4_5-moe", "eurobert", "exaone", "exaone-moe", "exaone4", "falcon", "falcon-h1", "gemma",
+     "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4", "glm-dsa", "glm4", "glm4moe", "gpt-oss", "gpt2",
+     "gptneox", "granite", "granitehybrid", "granitemoe", "grok", "hunyuan-dense", "hunyuan-moe", "internlm2",
+     "jamba", "jina-bert-v2", "jina-bert-v3", "kimi-linear", "lfm2", "lfm2moe", "llama", "llama-embed", "llama4",
+     "mamba", "mamba2", "mimo2", "minicpm", "minimax-01", "minimax-m2", "mistral3", "mistral4", "modern-bert", "mpt",
+     "nemotron", "nemotron_h", "nemotron_h_moe", "neo-bert", "nomic-bert", "nomic-bert-moe", "olmo", "olmo2",
+     "olmoe", "orion", "phi2", "phi3", "phimoe", "plamo", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35",
+     "qwen35moe", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "seed_oss", "smallthinker", "smollm3",
+     "stablelm", "starcoder", "starcoder2", "step35", "xverse"}
 )  # fmt: skip

@@ -41,6 +41,7 @@ def shape_of(header: GgufHeader) -> Shape:
         index=sparse_index(keys),
         recurrence=_recurrence(keys),
         per_layer_input=keys.number("embedding_length_per_layer_input"),
+        latent=keys.number("moe_latent_size"),
         deepstack=min(keys.number("n_deepstack_layers"), count),
         tower_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(("v.", "a.", "mm."))),
         file_bytes=header.expected_size,

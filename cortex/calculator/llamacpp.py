@@ -7,6 +7,7 @@ from cortex.calculator.arguments import Flag, read_flags, switched_off, switched
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.gguf_families import INDEXED
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
+from cortex.calculator.llamacpp_deci import DeciGraph
 from cortex.calculator.llamacpp_encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.llamacpp_indexed import IndexedGraph
@@ -17,14 +18,16 @@ from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 
 GRAPHS: dict[str, type[LlamaGraph]] = {
+    "deci": DeciGraph,
     "gemma3n": AltupGraph,
     "gemma4": LayerInputsGraph,
     "minimax-01": LightningGraph,
     "modern-bert": ModernGraph,
     **dict.fromkeys(INDEXED, IndexedGraph),
     **dict.fromkeys(POST_NORMED, PostNormedGraph),
-    **dict.fromkeys(("neo-bert", "eurobert", "gemma-embedding"), PreNormedGraph),
+    **dict.fromkeys(("eurobert", "gemma-embedding", "llama-embed", "neo-bert"), PreNormedGraph),
 }
+UNEVEN = frozenset({"deci"})  # make room for the widest values even in layers that do not attend
 AUTO_SLOTS = 4
 FLASHLESS = frozenset({"grok"})  # llama.cpp does not use flash attention for these, whatever it is told
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
@@ -111,10 +114,10 @@ def cache_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devic
         return sums
     widest = max((layer.kv_heads * layer.value for layer in shape.layers), default=0)
     for index, layer in enumerate(shape.layers):
-        if layer.shared_kv or layer.draft != options.drafting or not layer.kv_heads:
+        if layer.shared_kv or layer.draft != options.drafting or not (layer.kv_heads or shape.family in UNEVEN):
             continue
         width = layer.kv_heads * layer.value
-        if width and not options.flash:
+        if (width or not layer.kv_heads) and not options.flash:
             width = widest
         row = row_bytes(options.key_type, layer.kv_heads * layer.key) + row_bytes(options.value_type, width)
         row += row_bytes(options.key_type, layer.indexer)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import Placement, keeps_cache
+from cortex.calculator.llamacpp_options import Placement, uses_cache
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
@@ -38,6 +38,7 @@ CENTRED = frozenset(
     ]
 )  # norms that take the mean away
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
+DIVIDED_GATE = "qwen2moe"  # computes its sigmoid as a quotient
 GATED_EXPERTS = frozenset({"ffn_gate_exps", "ffn_gate_up_exps"})
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
@@ -66,7 +67,7 @@ class Blocks:
         self.tokens = options.tokens(shape)
         step = options.step(shape)
         self.outputs = step if options.outputs is None else min(options.outputs, step)
-        self.cached = keeps_cache(shape)
+        self.cached = uses_cache(shape)
         self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
         self.inputs = self._inputs()
@@ -145,12 +146,10 @@ class Blocks:
             return self._experts(layer, source, tokens)
         return self._dense(layer.ff, source, tokens, layer.weights.largest)
 
-    def _dense(self, ff: int, source: Node, tokens: int, weight: int, *, plain: bool = False) -> Node:
-        roles = self.shape.roles
-        gated = plain or "ffn_gate" in roles
-        if gated:
-            gate, up = self._matmul(ff, source, tokens, weight), self._matmul(ff, source, tokens, weight)
-            inner = self._new(ff, tokens, gate, up)
+    def _dense(self, ff: int, source: Node, tokens: int, weight: int, *, gate: str = "ffn_gate") -> Node:
+        if gate in self.shape.roles:
+            opened, up = self._matmul(ff, source, tokens, weight), self._matmul(ff, source, tokens, weight)
+            inner = self._new(ff, tokens, opened, up)
         elif self.shape.packed:
             inner = self._new(ff, tokens, self._matmul(2 * ff, source, tokens, weight))
         else:
@@ -158,8 +157,20 @@ class Blocks:
         return self._matmul(self.shape.hidden, inner, tokens, weight)
 
     def _experts(self, layer: Layer, source: Node, tokens: int) -> Node:
-        graph, hidden, used = self.graph, self.shape.hidden, layer.experts_used
-        weight = layer.weights.largest
+        """Experts chosen for each token, which may work in a space of their own, and the one that always runs."""
+        latent = self._matmul(self.shape.latent, source, tokens) if self.shape.latent else source
+        chosen, shares = self._choice(layer, source, tokens)
+        total = self._weighed(layer, latent, tokens, chosen, shares)
+        if self.shape.latent:
+            total = self._matmul(self.shape.hidden, total, tokens)
+        if layer.shared_ff:
+            shared = self._shared_expert(layer, source, tokens)
+            total = self._new(self.shape.hidden, tokens, total, shared, inplace=True)
+        return total
+
+    def _choice(self, layer: Layer, source: Node, tokens: int) -> tuple[Node, Node]:
+        """The numbers of each token's experts, and their shares."""
+        graph, used = self.graph, layer.experts_used
         logits = self.routed or self._matmul(layer.experts, source, tokens)
         scores = self._new(layer.experts, tokens, logits, inplace=True)
         order = self._new(layer.experts, tokens, scores)
@@ -171,28 +182,38 @@ class Blocks:
             parts_of_one = graph.view(shares)
             total = self._new(1, tokens, self._new(1, tokens, parts_of_one), inplace=True)
             shares = self._new(used, tokens, parts_of_one, total)
-        graph.expand(shares)
-        spread = graph.view(source)
+        return chosen, graph.expand(shares)
+
+    def _weighed(self, layer: Layer, source: Node, tokens: int, chosen: Node, shares: Node) -> Node:
+        """The sum of what the chosen experts make of each token, by their shares."""
+        graph, width, used = self.graph, self.shape.latent or self.shape.hidden, layer.experts_used
+        weight, spread = layer.weights.largest, graph.view(source)
         early = self.shape.family == "llama4"  # weighs what goes into the experts, not what comes out
         if early:
-            repeated = self._new(hidden * used, tokens, spread)
-            spread = self._new(hidden * used, tokens, repeated, shares, inplace=True)
+            repeated = self._new(width * used, tokens, spread)
+            spread = self._new(width * used, tokens, repeated, shares, inplace=True)
         device, self.device = self.device, self.devices if self.apart else self.device
         inner = self._expert_inner(layer.expert_ff * used, spread, tokens, weight, chosen)
-        down = self._matmul(hidden * used, inner, tokens, weight, chosen)
+        down = self._matmul(width * used, inner, tokens, weight, chosen)
         self.device = device
-        weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
+        weighed = down if early else self._new(width * used, tokens, down, graph.view(shares), inplace=True)
         graph.expand(weighed)
-        parts = [graph.expand(graph.view(weighed, hidden * tokens * F32)) for _ in range(used)]
+        parts = [graph.expand(graph.view(weighed, width * tokens * F32)) for _ in range(used)]
         total = parts[0]
         for part in parts[1:]:
-            total = graph.expand(self._new(hidden, tokens, total, part, inplace=True))
-        if used == 1:
-            total = self._new(hidden, tokens, total)
-        if layer.shared_ff:
-            shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
-            total = self._new(hidden, tokens, total, shared, inplace=True)
-        return total
+            total = graph.expand(self._new(width, tokens, total, part, inplace=True))
+        return self._new(width, tokens, total) if used == 1 else total
+
+    def _shared_expert(self, layer: Layer, source: Node, tokens: int) -> Node:
+        """The expert that always runs, through a gate where it has one."""
+        shared = self._dense(layer.shared_ff, source, tokens, 0, gate="ffn_gate_shexp")
+        if "ffn_gate_inp_shexp" not in self.shape.roles:
+            return shared
+        logit = self._matmul(1, source, tokens)
+        gate = self._new(1, tokens, logit, inplace=True)
+        if self.shape.family == DIVIDED_GATE:
+            gate = self._new(1, tokens, gate, logit, inplace=True)
+        return self._new(self.shape.hidden, tokens, shared, gate, inplace=True)
 
     def _expert_inner(self, width: int, source: Node, tokens: int, weight: int, chosen: Node) -> Node:
         """What the chosen experts make of a token before their last product."""

@@ -15,6 +15,8 @@ NORMED_WHOLE = frozenset({"cohere2moe", "gemma4", "nemotron_h", "nemotron_h_moe"
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "step35"}
 EARLY_NORM = frozenset({"afmoe"})  # norm what the mixer made before they pick the rows
 EARLY_ROUTED = frozenset({"smallthinker"})  # choose experts by what comes into the layer
+WEIGHTLESS = frozenset({"olmo"})  # norm without weights
+NORMED_INPUT = frozenset({"bloom"})  # norm what was looked up
 POSITIONED = frozenset({"gpt2", "starcoder"})  # look positions up in a table
 # the order in which layers that run both blocks at once sum what was fed, what was mixed and what came in
 SUMS: Mapping[str, str] = {"falcon": "fmr", "plamo": "fmr", "phi2": "mfr", "stablelm": "f(mr)"}
@@ -73,6 +75,9 @@ class LlamaGraph(Mixers):
             rows = self._new(self.shape.hidden, self.tokens, self.graph.stored(self.devices), self.inputs.positions)
             rows.backend = self.devices
             return self._new(self.shape.hidden, self.tokens, looked_up, rows, inplace=True)
+        if self.shape.family in NORMED_INPUT:
+            self._on(0)
+            return self._norm(self.shape.hidden, looked_up)
         if not self.shape.family.startswith(SCALED_INPUT):
             return looked_up
         scaled = self._new(self.shape.hidden, self.tokens, looked_up, inplace=True)
@@ -157,7 +162,7 @@ class LlamaGraph(Mixers):
         """The feed-forward block on what the mixer left, with its residual."""
         shape = self.shape
         tokens = self.outputs if last and shape.family not in LATE_ROWS else self.tokens
-        if not SECOND_NORMS & shape.roles:
+        if not SECOND_NORMS & shape.roles and shape.family not in WEIGHTLESS:
             return summed
         source = summed if shape.family in NORMED_AFTER else self._norm(shape.hidden, summed, tokens)
         fed = self._feed_forward(layer, source, tokens)

@@ -1,22 +1,35 @@
 """The graph of MiniMax-01: lightning attention, whose state decays from block to block, beside full layers."""
 
+from collections.abc import Sequence
+
 from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F32
 from cortex.calculator.llamacpp_graph import LlamaGraph
 from cortex.calculator.shape import Layer
 
+FEW_TOKENS = 512  # up to here the states of several sequences take more than the decays of one
+
 
 class LightningGraph(LlamaGraph):
     """Its matrix of decays grows with the square of a sequence's tokens.
 
-    llama.cpp reserves for one sequence, yet says what it would need for all of them when it plans without allocating.
+    llama.cpp reserves for one sequence too, though it does not say so when it plans without allocating.
     """
 
+    alone = False
     decays: tuple[Node, Node, Node, Node] | None = None
 
     @property
     def sequences(self) -> int:
-        return 1 if self.options.pinned else self.options.slots
+        return 1 if self.alone else self.options.slots
+
+    def buffers(self, layers: Sequence[int]) -> list[int]:
+        together = super().buffers(layers)
+        if not self.options.pinned or self.options.slots == 1 or self.tokens <= FEW_TOKENS:
+            return together
+        other = LightningGraph(self.shape, self.options, self.placement, self.devices)
+        other.alone = True
+        return [max(pair) for pair in zip(together, LlamaGraph.buffers(other, layers), strict=True)]
 
     @property
     def _span(self) -> int:

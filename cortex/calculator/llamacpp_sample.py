@@ -8,7 +8,7 @@ from cortex.calculator.llamacpp_options import HOST, Placement
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
-STRETCH = 4  # layers of one kind after each other that stand for more
+STRETCH, AMONG_OTHERS = 4, 3  # layers of one kind after each other that stand for more
 ENDING = 5  # the last layers of a run: a hybrid's whole period
 REPEATS = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 SWAP, PARALLEL_SWAP, RECURRENT_SWAP = 2, 6, 8  # layers after which buffers are back in their places
@@ -70,9 +70,10 @@ def _far_from_their_inputs(shape: Shape, placement: Placement) -> list[int]:
 def _thinned(kinds: Sequence[Kind], run: list[int], swap: int) -> list[int]:
     """A run of layers whose stretches of one kind are cut to a few, by multiples of ``swap``."""
     kept: list[int] = []
-    for _, group in groupby(run, key=lambda index: kinds[index]):
-        stretch = list(group)
-        kept.extend(stretch[: STRETCH + (len(stretch) - STRETCH) % swap] if len(stretch) > STRETCH else stretch)
+    stretches = [list(group) for _, group in groupby(run, key=lambda index: kinds[index])]
+    few = STRETCH if len(stretches) == 1 else AMONG_OTHERS
+    for stretch in stretches:
+        kept.extend(stretch[: few + (len(stretch) - few) % swap] if len(stretch) > few else stretch)
     return kept
 
 

@@ -100,10 +100,12 @@ class Shape:
 
     ``embedding`` is the token table, of ggml type ``embedding_type`` where a GGUF says so, ``input_bytes`` everything
     that is looked up before the first layer (that table included), ``output_bytes`` the head and final norms, without
-    a tied copy. ``deepstack`` is how many of its first layers also take features of an image. ``tower_bytes`` are image
+    a tied copy. ``deepstack`` is how many of its first layers also take features of an image; ``latent`` is the
+    width that experts work in where it is not the model's. ``tower_bytes`` are image
     and audio encoders within the same files. ``roles`` are the kinds of tensors its layers have, as GGUF names them;
     ``packed`` feed-forward blocks have their gate within the first product; ``normed_shares`` says that the shares of
-    the experts chosen are brought to a sum of one; ``parallel`` layers run both their blocks at once. ``assumptions`` say what was not proven by the files.
+    the experts chosen are brought to a sum of one; ``parallel`` layers run both their blocks at once. ``assumptions``
+    say what was not proven by the files.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Shape:
     recurrence: Recurrence | None = None
     per_layer_input: int = 0
     deepstack: int = 0
+    latent: int = 0
     tower_bytes: int = 0
     file_bytes: int = 0
     parameters: int = 0

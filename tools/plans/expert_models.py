@@ -2,7 +2,7 @@
 
 from tools.plans.decoders import Style, decoder
 from tools.plans.dense_models import keys
-from tools.plans.layouts import Model, attention, dense, experts, norms, shared_expert
+from tools.plans.layouts import Model, dense, experts, norms, shared_expert
 from tools.plans.layouts import ends as ends_of
 from tools.plans.sparse import Key
 from tools.plans.sparse_models import routed

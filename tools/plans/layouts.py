@@ -105,7 +105,8 @@ def dense(model: Model, layer: int, *, gated: bool = True, width: int | None = N
 def experts(model: Model, layer: int, *, type_name: str | None = None, gated: bool = True) -> None:
     """A router and its experts."""
     hidden, count = model.number("embedding_length"), model.number("expert_count")
-    ff = model.number("expert_feed_forward_length", model.number("feed_forward_length"))
+    own = "expert_feed_forward_length"
+    ff = model.number(own if own in model.keys else "feed_forward_length")
     at = f"blk.{layer}."
     model.add(at + "ffn_gate_inp.weight", hidden, count, type_name="F32")
     if gated:

@@ -23,6 +23,7 @@ from tools.plans.family_models import family_models
 from tools.plans.further_models import further_models
 from tools.plans.hub_models import hub_models
 from tools.plans.layouts import Model
+from tools.plans.rare_models import rare_models
 from tools.plans.recurrent_models import recurrent_models
 from tools.plans.sparse import write_sparse
 from tools.plans.sparse_models import sparse_models
@@ -51,7 +52,7 @@ def models() -> list[Model]:
 
 def families(names: Sequence[str] = ()) -> list[Model]:
     """Models of further families: all of them, or of those named."""
-    found = family_models() + encoder_models() + recurrent_models() + hub_models() + expert_models()
+    found = family_models() + encoder_models() + recurrent_models() + hub_models() + expert_models() + rare_models()
     return [model for model in found if not names or model.family in names]
 
 
