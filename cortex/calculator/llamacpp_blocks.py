@@ -40,6 +40,7 @@ CENTRED = frozenset(
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
 DIVIDED_GATE = "qwen2moe"  # computes its sigmoid as a quotient
 GATED_EXPERTS = frozenset({"ffn_gate_exps", "ffn_gate_up_exps"})
+SUMMED = 3  # experts' results: each further sum takes over the one before
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
 
@@ -198,7 +199,7 @@ class Blocks:
         self.device = device
         weighed = down if early else self._new(width * used, tokens, down, graph.view(shares), inplace=True)
         graph.expand(weighed)
-        parts = [graph.expand(graph.view(weighed, width * tokens * F32)) for _ in range(used)]
+        parts = [graph.expand(graph.view(weighed, width * tokens * F32)) for _ in range(min(used, SUMMED))]
         total = parts[0]
         for part in parts[1:]:
             total = graph.expand(self._new(width, tokens, total, part, inplace=True))

@@ -37,4 +37,4 @@ def test_layers_far_from_their_own_inputs_all_count() -> None:
 def test_layers_that_take_features_of_an_image_are_a_kind_of_their_own() -> None:
     layers = chosen("qwen3-vl-8b", LlamaOptions(), 1)
     assert layers[:2] == [0, 1]
-    assert len([index for index in layers if index >= 3]) >= 4
+    assert len([index for index in layers if index >= 3]) >= 3
