@@ -39,7 +39,6 @@ CENTRED = frozenset(
 )  # norms that take the mean away
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
 DIVIDED_GATE = "qwen2moe"  # computes its sigmoid as a quotient
-GATED_EXPERTS = frozenset({"ffn_gate_exps", "ffn_gate_up_exps"})
 SUMMED = 3  # experts' results: each further sum takes over the one before
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
@@ -218,8 +217,11 @@ class Blocks:
 
     def _expert_inner(self, width: int, source: Node, tokens: int, weight: int, chosen: Node) -> Node:
         """What the chosen experts make of a token before their last product."""
+        if "ffn_gate_up_exps" in self.shape.roles:
+            both = self._matmul(2 * width, source, tokens, weight, chosen)
+            return self._new(width, tokens, self.graph.view(both), self.graph.view(both))
         up = self._matmul(width, source, tokens, weight, chosen)
-        if not GATED_EXPERTS & self.shape.roles:
+        if "ffn_gate_exps" not in self.shape.roles:
             return self._new(width, tokens, up, inplace=True)
         return self._new(width, tokens, self._matmul(width, source, tokens, weight, chosen), up)
 

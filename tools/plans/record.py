@@ -1,7 +1,7 @@
 """Records llama.cpp's memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [--models FOLDER] [--seed N].
 
 With a seed, models and options are drawn by chance, else every model is planned in the configurations of PLANS. With
---families the models are those of the families that were compared last, and only those named if there are names.
+--families the models are those compared last, of all families or of those named.
 """
 
 import json
@@ -27,6 +27,7 @@ from tools.plans.rare_models import rare_models
 from tools.plans.recurrent_models import recurrent_models
 from tools.plans.sparse import write_sparse
 from tools.plans.sparse_models import sparse_models
+from tools.plans.variant_models import variant_models
 
 PORT, MOST_GPUS, TRIES = 50151, 4, 4
 NO_TABLE = "its log has no table of memory"
@@ -51,9 +52,10 @@ def models() -> list[Model]:
 
 
 def families(names: Sequence[str] = ()) -> list[Model]:
-    """Models of further families: all of them, or of those named."""
+    """Models of further families: all of them, or those named by family or by name."""
     found = family_models() + encoder_models() + recurrent_models() + hub_models() + expert_models() + rare_models()
-    return [model for model in found if not names or model.family in names]
+    found += variant_models()
+    return [model for model in found if not names or {model.family, model.name} & set(names)]
 
 
 def chosen(models: Iterable[Model]) -> Iterator[tuple[Model, int, list[str]]]:
@@ -153,7 +155,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--models", type=Path, help="where to keep the models' headers")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--families", nargs="*", help="plan models of further families: of all, or of those named")
+    parser.add_argument("--families", nargs="*", help="plan further models: all, or those of these names or families")
     parser.add_argument("--port", type=int, default=PORT, help="the first port of the processes that stand in for GPUs")
     asked = parser.parse_args()
     near, far = (models(), further_models()) if asked.families is None else (families(asked.families),) * 2
