@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
-INTERVAL_HYBRIDS = frozenset({"qwen3next", "qwen35", "qwen35moe", "minimax-01"})
+# one layer of so many sees everything, the others remember in a state
+INTERVAL_HYBRIDS: Mapping[str, int] = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "minimax-01": 8}
 HEADLESS_HYBRIDS = frozenset(
     [
         "jamba",
@@ -31,6 +32,7 @@ POOLED = frozenset(
         "gemma-embedding",
     ]
 )
+HEADLESS = POOLED - {"gemma-embedding"}  # the latter's table is loaded a second time as a head that never runs
 # the period of the window pattern where a header does not give it, and whether each period begins with a full layer
 PATTERNS: Mapping[str, tuple[int, bool]] = {
     "afmoe": (4, False),
@@ -52,12 +54,44 @@ PATTERNS: Mapping[str, tuple[int, bool]] = {
     "smallthinker": (4, True),
 }
 WINDOWED = frozenset({*PATTERNS, "gemma4", "mimo2", "step35", "granite-swa", "lfm2"})  # others ignore the key
-FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096, "exaone4": 4096, "gemma2": 4096}
+ASSUMED_WINDOWS = {"llama4": 8192, "exaone4": 4096, "gemma2": 4096}  # where a header does not say
+FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096}  # whatever a header says
+WINDOWED_DEPTHS = {"exaone4": 64}  # only models of so many layers have windows
+# run both blocks of a layer at once; StableLM without a second norm, GPT-NeoX unless its header says otherwise
+PARALLEL = frozenset({"cohere2", "cohere2moe", "command-r", "falcon", "gptneox", "phi2", "plamo", "stablelm"})
+INDEXED = frozenset({"deepseek32", "glm-dsa"})  # look only where an index points
+# the shares of the experts chosen are brought to a sum of one, whatever the header says
+NORMED_SHARES = frozenset(
+    [
+        "arctic",
+        "dbrx",
+        "ernie4_5-moe",
+        "gemma4",
+        "granite",
+        "granitehybrid",
+        "granitemoe",
+        "grok",
+        "kimi-linear",
+        "lfm2moe",
+        "llama",
+        "mimo2",
+        "minimax-01",
+        "minimax-m2",
+        "mistral3",
+        "phimoe",
+        "qwen35moe",
+        "qwen3moe",
+        "qwen3next",
+        "qwen3vlmoe",
+        "smallthinker",
+    ]
+)
 INPUTS = ("token_embd.weight", "position_embd.", "token_types.", "per_layer_token_embd.")
 OUTPUTS = ("output", "cls", "dense_2", "dense_3", "altup_proj", "altup_unembd_proj")
 PLAIN = frozenset(
     [
         "apertus",
+        "arcee",
         "arctic",
         "baichuan",
         "bailingmoe",
@@ -69,6 +103,7 @@ PLAIN = frozenset(
         "deci",
         "deepseek",
         "deepseek2",
+        "deepseek32",
         "dots1",
         "ernie4_5",
         "ernie4_5-moe",
@@ -76,6 +111,7 @@ PLAIN = frozenset(
         "falcon",
         "falcon-h1",
         "gemma",
+        "glm-dsa",
         "glm4",
         "glm4moe",
         "gpt2",
@@ -88,16 +124,19 @@ PLAIN = frozenset(
         "internlm2",
         "llama",
         "llama-embed",
+        "minicpm",
         "minimax-m2",
         "mistral3",
         "mistral4",
         "mpt",
         "nemotron",
+        "orion",
         "olmo",
         "olmoe",
         "phi2",
         "phi3",
         "phimoe",
+        "plamo",
         "qwen2",
         "qwen2moe",
         "qwen2vl",
@@ -108,14 +147,23 @@ PLAIN = frozenset(
         "seed_oss",
         "smollm3",
         "stablelm",
+        "starcoder",
         "starcoder2",
+        "xverse",
     ]
 )
-KNOWN = WINDOWED | RECURRENT | INTERVAL_HYBRIDS | HEADLESS_HYBRIDS | POOLED | PLAIN
+KNOWN = WINDOWED | RECURRENT | frozenset(INTERVAL_HYBRIDS) | HEADLESS_HYBRIDS | POOLED | PLAIN
 # those whose graphs were compared with llama.cpp's own plans
 COMPARED = frozenset(
-    {"bert", "cohere2", "command-r", "deepseek2", "falcon-h1", "gemma2", "gemma3", "gemma3n", "gemma4", "glm4",
-     "glm4moe", "gpt-oss", "granite", "granitehybrid", "jamba", "lfm2", "llama", "llama4", "mamba2", "minimax-m2",
-     "nemotron_h", "nomic-bert", "olmo2", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen35", "qwen35moe", "qwen3moe",
-     "qwen3next", "starcoder2"}
+    {"afmoe", "apertus", "arcee", "baichuan", "bailingmoe", "bailingmoe2", "bert", "bloom", "chatglm", "cohere2",
+     "cohere2moe", "command-r", "dbrx", "deci", "deepseek", "deepseek2", "deepseek32", "dots1", "ernie4_5",
+     "ernie4_5-moe", "eurobert", "exaone", "exaone-moe", "exaone4", "falcon", "falcon-h1", "gemma",
+     "gemma-embedding", "gemma2", "gemma3", "gemma3n", "gemma4", "glm-dsa", "glm4", "glm4moe", "gpt-oss", "gpt2",
+     "gptneox", "granite", "granitehybrid", "granitemoe", "grok", "hunyuan-dense", "hunyuan-moe", "internlm2",
+     "jamba", "jina-bert-v2", "jina-bert-v3", "kimi-linear", "lfm2", "lfm2moe", "llama", "llama-embed", "llama4",
+     "mamba", "mamba2", "mimo2", "minicpm", "minimax-01", "minimax-m2", "mistral3", "mistral4", "modern-bert", "mpt",
+     "nemotron", "nemotron_h", "nemotron_h_moe", "neo-bert", "nomic-bert", "nomic-bert-moe", "olmo", "olmo2",
+     "olmoe", "orion", "phi2", "phi3", "phimoe", "plamo", "qwen2", "qwen2moe", "qwen2vl", "qwen3", "qwen35",
+     "qwen35moe", "qwen3moe", "qwen3next", "qwen3vl", "qwen3vlmoe", "seed_oss", "smallthinker", "smollm3",
+     "stablelm", "starcoder", "starcoder2", "step35", "xverse"}
 )  # fmt: skip

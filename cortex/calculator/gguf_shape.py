@@ -1,52 +1,14 @@
 """From a GGUF header to a Shape: what llama.cpp reads there, and its rules for what a header leaves out."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
-from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, Value, damaged
-from cortex.calculator.gguf_families import (
-    FIXED_WINDOWS,
-    HEADLESS_HYBRIDS,
-    INPUTS,
-    INTERVAL_HYBRIDS,
-    KNOWN,
-    OUTPUTS,
-    PATTERNS,
-    POOLED,
-    RECURRENT,
-    WINDOWED,
-)
-from cortex.calculator.shape import Layer, LayerWeights, Mla, Recurrence, Shape, why_impossible
+from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, damaged
+from cortex.calculator.gguf_families import HEADLESS, INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, PARALLEL, POOLED
+from cortex.calculator.gguf_keys import Keys
+from cortex.calculator.gguf_layers import layer_weights, layers, sparse_index
+from cortex.calculator.shape import Mla, Recurrence, Shape, why_impossible
 
 LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Typed reading of a header's keys, all under the architecture's name."""
-
-    header: GgufHeader
-
-    def raw(self, key: str) -> Value | None:
-        return self.header.metadata.get(f"{self.header.architecture}.{key}")
-
-    def number(self, key: str, default: int = 0) -> int:
-        value = self.raw(key)
-        if value is None:
-            return default
-        if isinstance(value, tuple) and value:
-            value = max(value)
-        if not isinstance(value, (int, float)) or not 0 <= value < 1 << 40:
-            raise damaged(self.header.name, f"its {key} is {value}.")
-        return int(value)
-
-    def each(self, key: str, count: int, default: int = 0) -> list[int]:
-        """One number per layer, whether the header has one or many."""
-        value = self.raw(key)
-        if isinstance(value, tuple):
-            if len(value) < count or min(value) < 0:
-                raise damaged(self.header.name, f"its {key} has {len(value)} entries for {count} layers.")
-            return [int(number) for number in value[:count]]
-        return [self.number(key, default)] * count
 
 
 def shape_of(header: GgufHeader) -> Shape:
@@ -64,32 +26,49 @@ def shape_of(header: GgufHeader) -> Shape:
     shape = Shape(
         name=_name(header),
         family=header.architecture,
-        layers=_layers(keys, count, mla, _weights(header, count)),
+        layers=layers(keys, count, mla, layer_weights(header, count)),
         hidden=hidden,
         vocab=_vocab(keys, embedding),
         context=keys.number("context_length", 4096),
         embedding=embedding.bytes if embedding else 0,
         input_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(INPUTS)),
         output_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(OUTPUTS)),
-        tied=embedding is not None and "output.weight" not in tensors and header.architecture not in POOLED,
+        tied=embedding is not None and "output.weight" not in tensors and header.architecture not in HEADLESS,
         embedding_type=embedding.type if embedding else "",
         causal=keys.raw("attention.causal") is not False and header.architecture not in POOLED,
         pooled=keys.number("pooling_type") > 0,
         mla=mla,
+        index=sparse_index(keys),
         recurrence=_recurrence(keys),
         per_layer_input=keys.number("embedding_length_per_layer_input"),
+        latent=keys.number("moe_latent_size"),
+        deepstack=min(keys.number("n_deepstack_layers"), count),
         tower_bytes=sum(tensor.bytes for tensor in header.tensors if tensor.name.startswith(("v.", "a.", "mm."))),
         file_bytes=header.expected_size,
         parameters=sum(_values(tensor) for tensor in header.tensors),
         quantization=_main_type(header),
         types=_types(header),
         roles=frozenset(tensor.name.split(".")[2] for tensor in header.tensors if tensor.name.startswith("blk.")),
+        packed=_packed(keys, tensors),
+        normed_shares=header.architecture in NORMED_SHARES or keys.raw("expert_weights_norm") is True,
+        parallel=_parallel(keys, tensors),
         assumptions=_assumptions(header),
     )
     why = why_impossible(shape)
     if why:
         raise damaged(header.name, why)
     return shape
+
+
+def _packed(keys: Keys, tensors: Mapping[str, Tensor]) -> bool:
+    up = tensors.get("blk.0.ffn_up.weight")
+    return up is not None and up.shape[-1] == 2 * keys.each("feed_forward_length", 1)[0]
+
+
+def _parallel(keys: Keys, tensors: Mapping[str, Tensor]) -> bool:
+    if keys.header.architecture == "stablelm":
+        return "blk.0.ffn_norm.weight" not in tensors
+    return keys.header.architecture in PARALLEL and keys.raw("use_parallel_residual") is not False
 
 
 def _name(header: GgufHeader) -> str:
@@ -154,140 +133,5 @@ def _recurrence(keys: Keys) -> Recurrence | None:
         keys.number("ssm.group_count"),
         keys.number("ssm.time_step_rank"),
         keys.number("ssm.conv_kernel"),
+        normed=keys.raw("ssm.dt_b_c_rms") is True,
     )
-
-
-def _state(keys: Keys) -> tuple[int, int]:
-    """Convolution and state values per sequence of a recurrent layer (as llama_hparams::n_embd_r and n_embd_s)."""
-    hidden, heads = keys.number("embedding_length"), keys.number("attention.head_count")
-    kernel = keys.number("ssm.conv_kernel")
-    if head := keys.number("wkv.head_size"):
-        return keys.number("token_shift_count", 2) * hidden, hidden * head
-    if cells := keys.number("shortconv.l_cache"):
-        return hidden * (cells - 1), 0
-    if head := keys.number("kda.head_dim"):
-        return 3 * (kernel - 1 if kernel else 3) * heads * head, head * head * heads
-    inner, state, groups = (keys.number(f"ssm.{key}") for key in ("inner_size", "state_size", "group_count"))
-    return max(kernel - 1, 0) * (inner + 2 * groups * state), state * inner
-
-
-def _recurrent_layers(keys: Keys, count: int, kv_heads: list[int], ff: list[int]) -> list[bool]:
-    family, trunk = keys.header.architecture, count - keys.number("nextn_predict_layers")
-    if family in RECURRENT or family == "falcon-h1":
-        return [True] * count
-    listed = keys.raw("attention.recurrent_layers")
-    if isinstance(listed, tuple) and len(listed) >= count:
-        return [bool(each) for each in listed[:count]]
-    if family in INTERVAL_HYBRIDS:
-        interval = max(keys.number("full_attention_interval", 4), 1)
-        return [index < trunk and (index + 1) % interval != 0 for index in range(count)]
-    if family.startswith("nemotron_h"):
-        return [index < trunk and not kv_heads[index] and not ff[index] for index in range(count)]
-    return [family in HEADLESS_HYBRIDS and not kv_heads[index] for index in range(count)]
-
-
-def _windows(keys: Keys, count: int) -> list[int]:
-    family = keys.header.architecture
-    if family not in WINDOWED:
-        return [0] * count
-    window = keys.number("attention.sliding_window", FIXED_WINDOWS.get(family, 0))
-    window = FIXED_WINDOWS["llama4"] if family == "llama4" and window else window
-    pattern = keys.raw("attention.sliding_window_pattern")
-    if isinstance(pattern, tuple) and len(pattern) >= count:
-        return [window if flag else 0 for flag in pattern[:count]]
-    period, first = PATTERNS.get(family, (1, False))
-    period = keys.number("attention.sliding_window_pattern", period)
-    trunk = count - keys.number("nextn_predict_layers")
-    return [window if index < trunk and _in_window(index, period, first) else 0 for index in range(count)]
-
-
-def _in_window(index: int, period: int, full_first: bool) -> bool:
-    """As llama_hparams::set_swa_pattern: one layer of each period sees everything, its first or its last."""
-    if period == 0:
-        return True
-    return index % period != 0 if full_first else index % period < period - 1
-
-
-def _own_cache(keys: Keys, count: int) -> int:
-    """How many layers, from the first, have a cache of their own."""
-    if keys.header.architecture == "gemma3n":
-        return 20
-    return count - keys.number("attention.shared_kv_layers")
-
-
-def _layers(keys: Keys, count: int, mla: Mla | None, weights: list[LayerWeights]) -> tuple[Layer, ...]:
-    family, heads = keys.header.architecture, keys.each("attention.head_count", count)
-    kv_heads = keys.each("attention.head_count_kv", count, max(heads))
-    ff = keys.each("feed_forward_length", count)
-    recurrent = _recurrent_layers(keys, count, kv_heads, ff)
-    windows, own = _windows(keys, count), _own_cache(keys, count)
-    trunk = count - keys.number("nextn_predict_layers")
-    conv, state = _state(keys)
-    used = keys.each("expert_used_count", count)
-    expert_ff = keys.each("expert_feed_forward_length", count, max(ff))
-    dense = keys.number("leading_dense_block_count")
-    experts = keys.number("expert_count")
-    layers = []
-    for index in range(count):
-        key, value = _head_sizes(keys, max(heads), windows[index] > 0)
-        attends = not recurrent[index] or family == "falcon-h1"
-        attends = attends and not (family.startswith("nemotron_h") and ff[index] > 0)
-        routed = experts > 0 and index >= dense and weights[index].experts > 0
-        layers.append(
-            Layer(
-                heads=heads[index],
-                kv_heads=(1 if mla else kv_heads[index]) if attends else 0,
-                key=mla.rank + mla.rope if mla else key,
-                value=0 if mla else value,
-                window=windows[index],
-                chunked=family == "llama4",
-                shared_kv=index >= own,
-                conv=conv if recurrent[index] else 0,
-                state=state if recurrent[index] else 0,
-                ff=ff[index],
-                experts=experts if routed else 0,
-                experts_used=used[index] if routed else 0,
-                expert_ff=expert_ff[index] if routed else 0,
-                shared_ff=_shared_ff(keys, expert_ff[index]) if routed else 0,
-                draft=index >= trunk,
-                weights=weights[index],
-            )
-        )
-    return tuple(layers)
-
-
-def _head_sizes(keys: Keys, heads: int, windowed: bool) -> tuple[int, int]:
-    whole = keys.number("embedding_length") // heads if heads else 0
-    key, value = keys.number("attention.key_length", whole), keys.number("attention.value_length", whole)
-    if windowed:
-        key, value = keys.number("attention.key_length_swa", key), keys.number("attention.value_length_swa", value)
-    return key, value
-
-
-def _shared_ff(keys: Keys, expert_ff: int) -> int:
-    length = keys.number("expert_shared_feed_forward_length")
-    return length or keys.number("expert_shared_count") * expert_ff
-
-
-def _weights(header: GgufHeader, count: int) -> list[LayerWeights]:
-    """Bytes per layer; tensors of no layer that run with the layers (rope factors, embedding norms) join the first."""
-    sums = [[0, 0, 0, 0, 0] for _ in range(count)]
-    for tensor in header.tensors:
-        if tensor.name.startswith((*INPUTS, *OUTPUTS, "v.", "a.", "mm.")):
-            continue
-        parts = tensor.name.split(".")
-        index = int(parts[1]) if parts[0] == "blk" and parts[1].isdigit() else 0
-        if index >= count:
-            raise damaged(header.name, f"tensor {tensor.name!r} belongs to no layer.")
-        sums[index][_kind(parts[2] if parts[0] == "blk" else "", tensor)] += tensor.bytes
-        sums[index][4] = max(sums[index][4], tensor.bytes)
-    return [LayerWeights(*each) for each in sums]
-
-
-def _kind(role: str, tensor: Tensor) -> int:
-    if "_exps" in role or "_chexps" in role:
-        return 3
-    if role in ("attn_k", "attn_v"):
-        return 1
-    copied = len(tensor.shape) == 1 or role in ("ffn_gate_inp", "attn_kv_a_mqa", "attn_q_a")
-    return 2 if copied else 0

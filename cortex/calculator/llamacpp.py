@@ -1,27 +1,36 @@
 """What llama.cpp plans before it allocates: model, context and compute bytes per device and on the host."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from cortex.calculator.arguments import Flag, read_flags, switched_off, switched_on
 from cortex.calculator.ggml import row_bytes
+from cortex.calculator.gguf_families import INDEXED
 from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
+from cortex.calculator.llamacpp_deci import DeciGraph
+from cortex.calculator.llamacpp_encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
 from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, lenders, place
-from cortex.calculator.shape import Layer, Shape
+from cortex.calculator.llamacpp_indexed import IndexedGraph
+from cortex.calculator.llamacpp_lightning import LightningGraph
+from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
+from cortex.calculator.llamacpp_sample import sample
+from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 
-GRAPHS: dict[str, type[LlamaGraph]] = {"gemma3n": AltupGraph, "gemma4": LayerInputsGraph}
+GRAPHS: dict[str, type[LlamaGraph]] = {
+    "deci": DeciGraph,
+    "gemma3n": AltupGraph,
+    "gemma4": LayerInputsGraph,
+    "minimax-01": LightningGraph,
+    "modern-bert": ModernGraph,
+    **dict.fromkeys(INDEXED, IndexedGraph),
+    **dict.fromkeys(POST_NORMED, PostNormedGraph),
+    **dict.fromkeys(("eurobert", "gemma-embedding", "llama-embed", "neo-bert"), PreNormedGraph),
+}
+UNEVEN = frozenset({"deci"})  # make room for the widest values even in layers that do not attend
 AUTO_SLOTS = 4
+FLASHLESS = frozenset({"grok"})  # llama.cpp does not use flash attention for these, whatever it is told
 REPACKED, REPACKED_ROWS = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4", "Q2_K"}), 8
-STRETCH, REMEMBERING = 4, 8  # layers of one kind after each other that stand for more; with states, whose buffers
-# take longer to come back to the same places
-ENDING = 9  # the last layers of a run: a hybrid's whole period and more
-SAMPLE = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
-
-Kind = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ class LlamaPlan:
 
 def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     """The buffers llama.cpp reserves for ``shape`` on ``devices`` GPUs (0: the processor only)."""
+    if shape.family in FLASHLESS:
+        options = replace(options, flash=False)
     placement = place(shape, options, devices)
     model = _model(shape, options, placement, devices)
     caches = cache_bytes(shape, options, placement, devices)
@@ -66,81 +77,6 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
         )
     ]
     return LlamaPlan(tuple(plans[:-1]), plans[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Numbers of layers whose graph needs what the whole graph needs; ``twins`` are devices left out, each with the
-    one that does the same."""
-
-    layers: list[int]
-    twins: dict[int, int]
-
-
-def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> Sample:
-    """Of each run of layers on one device, its stretches of one kind thinned out: the beginning, until every kind was
-    there twice, and the end. Of alike runs between two other GPUs, the first."""
-    kinds = [_kind(layer, index < options.expert_layers_on_host) for index, layer in enumerate(shape.layers)]
-    trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
-    runs = [list(group) for _, group in groupby(trunk, key=lambda index: placement.layers[index])]
-    twins = _twins(runs, kinds, placement)
-    chosen: set[int] = set()
-    for run in runs:
-        if placement.layers[run[0]] not in twins:
-            chosen.update(_sampled(_thinned(shape.layers, kinds, run), kinds))
-    chosen.update(index for index in _borrowers(shape, options, placement) if placement.layers[index] not in twins)
-    return Sample(sorted(chosen), twins)
-
-
-def _twins(runs: Sequence[list[int]], kinds: Sequence[Kind], placement: Placement) -> dict[int, int]:
-    """GPUs between two others whose layers, and the one before them, are of the same kinds as an earlier one's."""
-    seen: dict[tuple[Kind, ...], int] = {}
-    twins = {}
-    for run in [run for run in runs if placement.layers[run[0]] != HOST][1:-1]:
-        device = placement.layers[run[0]]
-        first = seen.setdefault(tuple(kinds[index] for index in (run[0] - 1, *run)), device)
-        if first != device:
-            twins[device] = first
-    return twins
-
-
-def _sampled(run: list[int], kinds: Sequence[Kind]) -> set[int]:
-    """The beginning and the end of a run; an odd number is left out of neither: buffers change places each layer."""
-    chosen: set[int] = set()
-    missing = {kind: min(SAMPLE, count) for kind, count in Counter(kinds[each] for each in run).items()}
-    for index in run:
-        if not any(missing.values()):
-            break
-        chosen.add(index)
-        missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
-    chosen.update(run[-ENDING:])
-    spare = [index for index in run if index not in chosen]
-    return chosen | set(spare[: len(spare) % 2])
-
-
-def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
-    """Layers that each make a copy of what lies on another device: of a cache they share, of inputs of their own."""
-    lending = set(lenders(shape, options, placement))
-    return [
-        index
-        for index, (layer, place) in enumerate(zip(shape.layers, placement.layers, strict=True))
-        if (layer.shared_kv and lending != {place}) or (shape.per_layer_input and place != placement.layers[0])
-    ]
-
-
-def _thinned(layers: Sequence[Layer], kinds: Sequence[Kind], run: list[int]) -> list[int]:
-    """A run of layers whose stretches of one kind are cut to a few; odd ones stay odd, for buffers change places."""
-    kept: list[int] = []
-    for _, group in groupby(run, key=lambda index: kinds[index]):
-        stretch = list(group)
-        most = REMEMBERING if layers[stretch[0]].state else STRETCH
-        kept.extend(stretch[: most - (len(stretch) - most) % 2] if len(stretch) > most else stretch)
-    return kept
-
-
-def _kind(layer: Layer, apart: bool) -> Kind:
-    apart = apart and layer.experts > 0
-    return layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.experts, apart, layer.ff, layer.shared_kv
 
 
 def _slot(device: int, devices: int) -> int:
@@ -181,12 +117,13 @@ def cache_bytes(shape: Shape, options: LlamaOptions, placement: Placement, devic
         return sums
     widest = max((layer.kv_heads * layer.value for layer in shape.layers), default=0)
     for index, layer in enumerate(shape.layers):
-        if layer.shared_kv or layer.draft != options.drafting or not layer.kv_heads:
+        if layer.shared_kv or layer.draft != options.drafting or not (layer.kv_heads or shape.family in UNEVEN):
             continue
         width = layer.kv_heads * layer.value
-        if width and not options.flash:
+        if (width or not layer.kv_heads) and not options.flash:
             width = widest
         row = row_bytes(options.key_type, layer.kv_heads * layer.key) + row_bytes(options.value_type, width)
+        row += row_bytes(options.key_type, layer.indexer)
         cells = options.window_cells(shape, layer.window) if layer.window else options.cells(shape)
         where = _slot(placement.layers[index], devices) if options.cache_on_gpu else devices
         sums[where] += row * cells * options.streams()

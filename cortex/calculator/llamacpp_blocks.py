@@ -3,40 +3,43 @@
 from dataclasses import dataclass
 
 from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import Placement, keeps_cache, lenders
+from cortex.calculator.llamacpp_options import Placement, lenders, uses_cache
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
 F32, F16, I32, I64 = 4, 2, 4, 8
 CENTRED = frozenset(
-    {"command-r", "cohere2", "bert", "starcoder2", "phi2", "gptneox", "falcon", "stablelm", "modern-bert"}
-)
-SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
-NORMED_SHARES = frozenset(
-    {
-        "llama",
-        "mistral3",
-        "granitehybrid",
-        "granitemoe",
-        "granite",
-        "qwen3moe",
-        "qwen3next",
-        "qwen35moe",
-        "qwen3vlmoe",
-        "minimax-01",
-        "minimax-m2",
-        "lfm2moe",
-        "ernie4_5-moe",
-        "phimoe",
-        "kimi-linear",
-        "mimo2",
-        "smallthinker",
+    [
+        "bert",
+        "bloom",
+        "codeshell",
+        "cohere2",
+        "cohere2moe",
+        "command-r",
         "dbrx",
-        "arctic",
-        "grok",
-        "gemma4",
-    }
-)  # the shares of the experts chosen are brought to a sum of one
+        "falcon",
+        "gpt2",
+        "gptneox",
+        "jais",
+        "jais2",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "modern-bert",
+        "mpt",
+        "nemotron",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "olmo",
+        "orion",
+        "phi2",
+        "stablelm",
+        "starcoder",
+        "starcoder2",
+    ]
+)  # norms that take the mean away
+SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
+DIVIDED_GATE = "qwen2moe"  # computes its sigmoid as a quotient
+SUMMED = 3  # experts' results: each further sum takes over the one before
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
 
 
@@ -64,7 +67,7 @@ class Blocks:
         self.tokens = options.tokens(shape)
         step = options.step(shape)
         self.outputs = step if options.outputs is None else min(options.outputs, step)
-        self.cached = keeps_cache(shape)
+        self.cached = uses_cache(shape)
         self.streams = options.streams() if self.cached else 1
         self.pinned = options.pinned and (placement.whole or self.tokens < SMALL_BATCH)
         self.cells = {window: self._seen(window) for window in {layer.window for layer in shape.trunk} | {0}}
@@ -72,7 +75,9 @@ class Blocks:
         self.lending = lenders(shape, options, placement)
         self.inputs = self._inputs()
         self.device = devices
+        self.number = 0  # of the present layer
         self.apart = False
+        self.routed: Node | None = None  # what experts are chosen by, where that is known before
 
     def _inputs(self) -> Inputs:
         graph, tokens, shape, options = self.graph, self.tokens, self.shape, self.options
@@ -119,6 +124,10 @@ class Blocks:
     def _new(self, width: int, tokens: int, *srcs: Node, inplace: bool = False, backend: int = -1) -> Node:
         return Node(width * tokens * F32, srcs, inplace, width, backend)
 
+    def _part(self, fused: Node, width: int, row: int) -> Node:
+        """A part of each row: to copy it takes the rows between as well."""
+        return self.graph.view(fused, ((self.tokens - 1) * row + width) * F32, row=width)
+
     def _matmul(self, width: int, source: Node, tokens: int = 0, weight: int = 0, *more: Node) -> Node:
         """A product with a weight of the present layer."""
         lent = self.options.lends_weights and self.device == self.devices > 0 and self.tokens >= SMALL_BATCH
@@ -139,51 +148,80 @@ class Blocks:
             return self._experts(layer, source, tokens)
         return self._dense(layer.ff, source, tokens, layer.weights.largest)
 
-    def _dense(self, ff: int, source: Node, tokens: int, weight: int, *, plain: bool = False) -> Node:
-        roles = self.shape.roles
-        gated = plain or "ffn_gate" in roles
-        if gated:
-            gate, up = self._matmul(ff, source, tokens, weight), self._matmul(ff, source, tokens, weight)
-            inner = self._new(ff, tokens, gate, up)
-        elif self.shape.family in ("phi3", "glm4", "chatglm"):
+    def _dense(self, ff: int, source: Node, tokens: int, weight: int, *, gate: str = "ffn_gate") -> Node:
+        if gate in self.shape.roles:
+            opened, up = self._matmul(ff, source, tokens, weight), self._matmul(ff, source, tokens, weight)
+            inner = self._new(ff, tokens, opened, up)
+        elif self.shape.packed:
             inner = self._new(ff, tokens, self._matmul(2 * ff, source, tokens, weight))
         else:
             inner = self._new(ff, tokens, self._matmul(ff, source, tokens, weight), inplace=True)
         return self._matmul(self.shape.hidden, inner, tokens, weight)
 
     def _experts(self, layer: Layer, source: Node, tokens: int) -> Node:
-        graph, hidden, used = self.graph, self.shape.hidden, layer.experts_used
-        weight = layer.weights.largest
-        logits = self._matmul(layer.experts, source, tokens)
+        """Experts chosen for each token, which may work in a space of their own, and the one that always runs."""
+        latent = self._matmul(self.shape.latent, source, tokens) if self.shape.latent else source
+        chosen, shares = self._choice(layer, source, tokens)
+        total = self._weighed(layer, latent, tokens, chosen, shares)
+        if self.shape.latent:
+            total = self._matmul(self.shape.hidden, total, tokens)
+        if layer.shared_ff:
+            shared = self._shared_expert(layer, source, tokens)
+            total = self._new(self.shape.hidden, tokens, total, shared, inplace=True)
+        return total
+
+    def _choice(self, layer: Layer, source: Node, tokens: int) -> tuple[Node, Node]:
+        """The numbers of each token's experts, and their shares."""
+        graph, used = self.graph, layer.experts_used
+        logits = self.routed or self._matmul(layer.experts, source, tokens)
         scores = self._new(layer.experts, tokens, logits, inplace=True)
         order = self._new(layer.experts, tokens, scores)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
         if self.shape.family == "gpt-oss":  # turns the shares of the chosen into weights
             shares = self._new(used, tokens, graph.view(shares))
-        if self.shape.family in NORMED_SHARES:
+        if self.shape.normed_shares:
             parts_of_one = graph.view(shares)
             total = self._new(1, tokens, self._new(1, tokens, parts_of_one), inplace=True)
             shares = self._new(used, tokens, parts_of_one, total)
-        graph.expand(shares)
-        spread = graph.view(source)
+        return chosen, graph.expand(shares)
+
+    def _weighed(self, layer: Layer, source: Node, tokens: int, chosen: Node, shares: Node) -> Node:
+        """The sum of what the chosen experts make of each token, by their shares."""
+        graph, width, used = self.graph, self.shape.latent or self.shape.hidden, layer.experts_used
+        weight, spread = layer.weights.largest, graph.view(source)
         early = self.shape.family == "llama4"  # weighs what goes into the experts, not what comes out
         if early:
-            repeated = self._new(hidden * used, tokens, spread)
-            spread = self._new(hidden * used, tokens, repeated, shares, inplace=True)
+            repeated = self._new(width * used, tokens, spread)
+            spread = self._new(width * used, tokens, repeated, shares, inplace=True)
         device, self.device = self.device, self.devices if self.apart else self.device
-        up = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
-        gate = self._matmul(layer.expert_ff * used, spread, tokens, weight, chosen)
-        inner = self._new(layer.expert_ff * used, tokens, gate, up)
-        down = self._matmul(hidden * used, inner, tokens, weight, chosen)
+        inner = self._expert_inner(layer.expert_ff * used, spread, tokens, weight, chosen)
+        down = self._matmul(width * used, inner, tokens, weight, chosen)
         self.device = device
-        weighed = down if early else self._new(hidden * used, tokens, down, graph.view(shares), inplace=True)
+        weighed = down if early else self._new(width * used, tokens, down, graph.view(shares), inplace=True)
         # the sum of all parts: each addition takes over the memory of the one before
-        total = graph.expand(self._new(hidden, tokens, graph.view(weighed)))
-        if layer.shared_ff:
-            shared = self._dense(layer.shared_ff, source, tokens, 0, plain=True)
-            total = self._new(hidden, tokens, total, shared, inplace=True)
-        return total
+        return graph.expand(self._new(width, tokens, graph.view(weighed)))
+
+    def _shared_expert(self, layer: Layer, source: Node, tokens: int) -> Node:
+        """The expert that always runs, through a gate where it has one."""
+        shared = self._dense(layer.shared_ff, source, tokens, 0, gate="ffn_gate_shexp")
+        if "ffn_gate_inp_shexp" not in self.shape.roles:
+            return shared
+        logit = self._matmul(1, source, tokens)
+        gate = self._new(1, tokens, logit, inplace=True)
+        if self.shape.family == DIVIDED_GATE:
+            gate = self._new(1, tokens, gate, logit, inplace=True)
+        return self._new(self.shape.hidden, tokens, shared, gate, inplace=True)
+
+    def _expert_inner(self, width: int, source: Node, tokens: int, weight: int, chosen: Node) -> Node:
+        """What the chosen experts make of a token before their last product."""
+        if "ffn_gate_up_exps" in self.shape.roles:
+            both = self._matmul(2 * width, source, tokens, weight, chosen)
+            return self._new(width, tokens, self.graph.view(both), self.graph.view(both))
+        up = self._matmul(width, source, tokens, weight, chosen)
+        if "ffn_gate_exps" not in self.shape.roles:
+            return self._new(width, tokens, up, inplace=True)
+        return self._new(width, tokens, self._matmul(width, source, tokens, weight, chosen), up)
 
 
 def _rotation(head: int, kind: str) -> int:

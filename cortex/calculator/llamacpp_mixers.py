@@ -1,21 +1,20 @@
 """How layers mix tokens: attention and compressed attention, or a state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cortex.calculator.ggml import row_bytes
 from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F16, F32
 from cortex.calculator.llamacpp_options import HOST
 from cortex.calculator.llamacpp_states import States
+from cortex.calculator.llamacpp_turns import UNTURNED, is_turned
 from cortex.calculator.shape import Layer, Mla
 
 ATTENTION_BLOCK = 256  # tokens
 GATED = frozenset({"qwen35", "qwen35moe", "qwen3next"})  # their queries bring a gate for the output
 WHOLE_ROWS = frozenset({"olmo2", "olmoe", "minimax-m2"})
 NORMED_VALUES = frozenset({"gemma3n", "gemma4"})
-UNTURNED = frozenset(
-    {"cohere2", "llama4", "bert", "jina-bert-v2", "nemotron_h", "nemotron_h_moe", "jamba"}
-)  # no rotary positions where they see everything
+GATES: Mapping[str, bool] = {"afmoe": True, "step35": False}  # a product of their own: for each value or each head
 
 
 class Mixers(States):
@@ -36,40 +35,48 @@ class Mixers(States):
         return self._feed_forward(layer, normed, self.tokens)
 
     def _attention(self, layer: Layer, normed: Node) -> Node:
-        tokens, roles = self.tokens, self.shape.roles
-        query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
-        gate: Node | None = None
-        if "attn_qkv" in roles and "attn_q" not in roles:
-            fused = self._matmul(query + key + value, normed)
-            parts = [self._part(fused, width, query + key + value) for width in (query, key, value)]
-        else:
-            gated = 2 if self.shape.family in GATED else 1
-            whole = self._matmul(query * gated, normed)
-            parts = [self.graph.view(whole, query * tokens * F32, row=query)]
-            parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
-            gate = self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
-        if "attn_q_norm" in roles:
+        tokens = self.tokens
+        parts, gate = self._projected(layer, normed)
+        if "attn_q_norm" in self.shape.roles:
             parts[:2] = self._normed_heads(parts[:2])
         if self.shape.family in NORMED_VALUES:
-            parts[2] = self._new(value, tokens, parts[2])
+            parts[2] = self._new(layer.kv_heads * layer.value, tokens, parts[2])
         turned = parts[:2]
-        if layer.window or self.shape.family not in UNTURNED:
+        if is_turned(self.shape, layer, self.number):
             turned = [self._new(part.row, tokens, part, self.inputs.positions, inplace=True) for part in parts[:2]]
         elif self.shape.family == "llama4":
-            turned[0] = self._new(query, tokens, parts[0], inplace=True)
+            turned[0] = self._new(layer.heads * layer.key, tokens, parts[0], inplace=True)
         parts = [*self._rotate(turned, "key_type", layer), *self._rotate(parts[2:], "value_type", layer)]
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
         heads.row = layer.heads * layer.value
         heads = self.graph.view(self._rotate([heads], "value_type", layer)[0])
-        if gate is not None:
-            opened = self._new(query, tokens, gate, inplace=True)
-            heads = self._new(query, tokens, heads, opened, inplace=True)
-        return self._matmul(self.shape.hidden, heads, 0, layer.weights.largest)
+        return self._matmul(self.shape.hidden, self._opened(layer, heads, normed, gate), 0, layer.weights.largest)
 
-    def _part(self, fused: Node, width: int, row: int) -> Node:
-        """A part of each row: to copy it takes the rows between as well."""
-        return self.graph.view(fused, ((self.tokens - 1) * row + width) * F32, row=width)
+    def _projected(self, layer: Layer, normed: Node) -> tuple[list[Node], Node | None]:
+        """Queries, keys and values, and the gate that some families' queries bring."""
+        tokens, roles = self.tokens, self.shape.roles
+        query, key, value = layer.heads * layer.key, layer.kv_heads * layer.key, layer.kv_heads * layer.value
+        if "attn_qkv" in roles and "attn_q" not in roles:
+            fused = self._matmul(query + key + value, normed)
+            return [self._part(fused, width, query + key + value) for width in (query, key, value)], None
+        gated = 2 if self.shape.family in GATED else 1
+        whole = self._matmul(query * gated, normed)
+        parts = [self.graph.view(whole, query * tokens * F32, row=query)]
+        parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
+        return parts, self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
+
+    def _opened(self, layer: Layer, heads: Node, normed: Node, gate: Node | None) -> Node:
+        """What attention saw, let through a gate where the family has one."""
+        tokens, width = self.tokens, layer.heads * layer.value
+        if gate is None and self.shape.family not in GATES:
+            return heads
+        whole = GATES.get(self.shape.family, True)
+        source = gate or self._matmul(width if whole else layer.heads, normed)
+        opened = self._new(width if whole else layer.heads, tokens, source, inplace=True)
+        if whole:
+            return self._new(width, tokens, heads, opened, inplace=True)
+        return self.graph.view(self._new(width, tokens, heads, self.graph.view(opened)))
 
     def _normed_heads(self, parts: Sequence[Node]) -> list[Node]:
         """Normed queries and keys: some families norm all heads as one row, in place, and cut them afterwards."""
@@ -81,24 +88,36 @@ class Mixers(States):
         rotation = self.inputs.rotations.get((kind, layer.window > 0))
         if rotation is None:
             return list(nodes)
-        return [self._new(node.row, self.tokens, rotation, self.graph.view(node)) for node in nodes]
+        return [self._new(node.row, self.tokens, rotation, self.graph.view(self._whole(node))) for node in nodes]
+
+    def _whole(self, node: Node) -> Node:
+        """A part of wider rows copied together."""
+        return node if node.size == node.row * self.tokens * F32 else self._new(node.row, self.tokens, node)
 
     def _compressed_attention(self, layer: Layer, normed: Node, mla: Mla) -> Node:
         tokens, heads = self.tokens, layer.heads
-        source = normed
-        if mla.query_rank:
-            source = self._norm(mla.query_rank, self._matmul(mla.query_rank, normed))
-        query = self._matmul(heads * (mla.nope + mla.rope), source)
+        query = self._matmul(heads * (mla.nope + mla.rope), self._query_source(normed, mla))
         packed = self._matmul(mla.rank + mla.rope, normed)
-        turned = self._new(heads * mla.rope, tokens, self.graph.view(query, heads * mla.rope * tokens * F32),
-                           self.inputs.positions)  # fmt: skip
+        turned = self._turned(heads * mla.rope, self.graph.view(query, heads * mla.rope * tokens * F32))
         plain = self._matmul(heads * mla.rank, self.graph.view(query))
         joined = self._new(heads * (mla.rank + mla.rope), tokens, self.graph.view(plain), turned)
-        key_turned = self._new(mla.rope, tokens, self.graph.view(packed), self.inputs.positions)
+        key_turned = self._turned(mla.rope, self.graph.view(packed))
         compressed = self._norm(mla.rank, self.graph.view(packed, mla.rank * tokens * F32))
         key = self._new(mla.rank + mla.rope, tokens, self.graph.view(compressed), key_turned)
         attended = self._attend(layer, joined, key, None, mla)
         return self._matmul(self.shape.hidden, attended, 0, layer.weights.largest)
+
+    def _query_source(self, normed: Node, mla: Mla) -> Node:
+        """What queries are made of: compressed too, where the model does so."""
+        if not mla.query_rank:
+            return normed
+        return self._norm(mla.query_rank, self._matmul(mla.query_rank, normed))
+
+    def _turned(self, width: int, part: Node) -> Node:
+        """The part of compressed heads that is turned by positions, in families that have them."""
+        if self.shape.family in UNTURNED:
+            return part
+        return self._new(width, self.tokens, part, self.inputs.positions)
 
     def _attend(self, layer: Layer, query: Node, key: Node | None, value: Node | None, mla: Mla | None) -> Node:
         graph, options, tokens = self.graph, self.options, self.tokens

@@ -8,13 +8,22 @@ from itertools import accumulate
 from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 
-STATELESS = frozenset({"gemma-embedding", "dream", "llada", "llada-moe", "rnd1"})
+STATELESS = frozenset(
+    {"bert", "dream", "eurobert", "gemma-embedding", "jina-bert-v2", "jina-bert-v3", "llada", "llada-moe",
+     "modern-bert", "neo-bert", "nomic-bert", "nomic-bert-moe", "rnd1"}
+)  # fmt: skip
+UNREMEMBERING = STATELESS | {"llama-embed"}  # the latter has a cache made for it, and no use for it
 HOST = -1
 
 
 def keeps_cache(shape: Shape) -> bool:
     """Whether llama.cpp makes a cache for this model; encoders see all their tokens at once."""
-    return shape.causal and shape.family not in STATELESS
+    return shape.family not in STATELESS
+
+
+def uses_cache(shape: Shape) -> bool:
+    """Whether the model's graph writes and reads that cache."""
+    return shape.family not in UNREMEMBERING
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,14 @@ from cortex.calculator.shape import Layer, Recurrence
 class States(Blocks):
     """The recurrent mixers of all families."""
 
+    @property
+    def sequences(self) -> int:
+        """How many sequences' states one graph works on; those of the others move along."""
+        return self.options.slots
+
     def _recurrent(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        if "ssm_f_a" in self.shape.roles:
+            return self._delta_attention(layer, normed, facts)
         if "attn_gate" in self.shape.roles or "ssm_alpha" in self.shape.roles or "ssm_ba" in self.shape.roles:
             return self._delta_net(layer, normed, facts)
         if "shortconv" in self.shape.roles:
@@ -20,9 +27,9 @@ class States(Blocks):
     def _states(self, values: int) -> Node:
         """The recurrent states of all sequences: one is cleared, then all are read, then those of others copied."""
         self._clear_states()
-        rows = self._new(values, self.options.slots, self._state_store(), self.inputs.states)
+        rows = self._new(values, self.sequences, self._state_store(), self.inputs.states)
         self.graph.expand(rows)
-        self._keep_others(values)
+        self._keep_others(values, self.options.slots - self.sequences)
         return rows
 
     def _clear_states(self) -> None:
@@ -40,10 +47,13 @@ class States(Blocks):
 
     def _convolution(self, layer: Layer, mixed: Node, width: int, facts: Recurrence) -> Node:
         """The short convolution over the last tokens, whose tail is written back."""
+        return self._convolved(self._states(layer.conv), mixed, width, facts)
+
+    def _convolved(self, states: Node, mixed: Node, width: int, facts: Recurrence) -> Node:
         graph, slots = self.graph, self.options.slots
-        states = self._states(layer.conv)
         joined = Node(((facts.kernel - 1) * slots + self.tokens) * width * F32, (graph.view(states), graph.view(mixed)))
-        graph.expand(graph.written(self._state_store(), graph.view(joined, layer.conv * slots * F32)))
+        tail = graph.view(joined, joined.size - self.tokens // slots * F32)  # the end of each row
+        graph.expand(graph.written(self._state_store(), tail))
         convolved = self._new(width, self.tokens, joined, backend=self.device)
         return self._new(width, self.tokens, convolved, inplace=True)
 
@@ -65,6 +75,8 @@ class States(Blocks):
         widths = (facts.heads, facts.state, facts.state)
         if "ssm_dt_norm" in self.shape.roles:
             parts = [self._norm(width, graph.view(chosen)) for width in widths]
+        elif facts.normed:
+            parts = [self._new(width, tokens, graph.view(chosen)) for width in widths]
         else:
             parts = [self._new(facts.heads, tokens, graph.view(chosen)), graph.view(chosen), graph.view(chosen)]
         steps = self._new(facts.inner, tokens, self._matmul(facts.inner, parts[0]), inplace=True)
@@ -75,7 +87,8 @@ class States(Blocks):
         self._scanned(layer, scan)
         skipped = self._new(facts.inner, tokens, mixed, inplace=True, backend=self.device)
         summed = self._new(facts.inner, tokens, graph.view(scan), skipped, inplace=True)
-        gated = self._new(facts.inner, tokens, self._new(facts.inner, tokens, graph.view(packed)), summed)
+        gate = self._new(facts.inner, tokens, self._part(packed, facts.inner, 2 * facts.inner))
+        gated = self._new(facts.inner, tokens, gate, summed)
         return graph.view(self._matmul(self.shape.hidden, gated))
 
     def _scanned(self, layer: Layer, scan: Node) -> None:
@@ -124,3 +137,22 @@ class States(Blocks):
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)
         return graph.view(self._matmul(self.shape.hidden, graph.view(product)))
+
+    def _delta_attention(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
+        """Kimi's linear attention: each of Q, K and V is convolved, and each channel forgets at its own pace."""
+        graph, tokens, slots, inner = self.graph, self.tokens, self.options.slots, facts.inner
+        graph.expand(normed)
+        states = self._states(layer.conv)
+        query, key, value = (self._convolved(states, self._matmul(inner, normed), inner, facts) for _ in range(3))
+        pace = self._matmul(inner, self._matmul(facts.state, normed))
+        pace = self._new(inner, tokens, graph.view(pace))
+        beta = self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed)))
+        state = self._states(layer.state)
+        turned = (self._new(inner, tokens, graph.view(query)), self._new(inner, tokens, graph.view(key)))
+        result = Node((inner * tokens + layer.state * slots) * F32,
+                      (*turned, graph.view(value), pace, beta, graph.view(state)))  # fmt: skip
+        graph.expand(graph.written(self._state_store(), graph.view(result, layer.state * slots * F32)))
+        normal = self._norm(inner, graph.view(self._new(inner, tokens, graph.view(result))))
+        gate = self._matmul(inner, self._matmul(facts.state, normed))
+        opened = self._new(inner, tokens, normal, self._new(inner, tokens, graph.view(gate)), inplace=True)
+        return self._matmul(self.shape.hidden, self._new(inner, tokens, opened))

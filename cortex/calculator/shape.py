@@ -70,8 +70,20 @@ class Mla:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexer:
+    """A sparse attention's index: ``heads`` score tokens by keys ``key`` wide, and the ``top`` ones are looked at."""
+
+    heads: int = 0
+    key: int = 0
+    top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recurrence:
-    """Sizes of state-space or ``linear`` attention layers, as ggml names them."""
+    """Sizes of state-space or ``linear`` attention layers, as ggml names them.
+
+    ``normed`` says that what a state space selects is normed without weights.
+    """
 
     inner: int = 0
     state: int = 0
@@ -79,6 +91,7 @@ class Recurrence:
     heads: int = 0
     kernel: int = 0
     linear: bool = False
+    normed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +100,12 @@ class Shape:
 
     ``embedding`` is the token table, of ggml type ``embedding_type`` where a GGUF says so, ``input_bytes`` everything
     that is looked up before the first layer (that table included), ``output_bytes`` the head and final norms, without
-    a tied copy. ``tower_bytes`` are image and audio encoders within the same files. ``roles`` are the kinds of tensors
-    its layers have, as GGUF names them. ``assumptions`` say what was not proven by the files.
+    a tied copy. ``deepstack`` is how many of its first layers also take features of an image; ``latent`` is the
+    width that experts work in where it is not the model's. ``tower_bytes`` are image
+    and audio encoders within the same files. ``roles`` are the kinds of tensors its layers have, as GGUF names them;
+    ``packed`` feed-forward blocks have their gate within the first product; ``normed_shares`` says that the shares of
+    the experts chosen are brought to a sum of one; ``parallel`` layers run both their blocks at once. ``assumptions``
+    say what was not proven by the files.
     """
 
     name: str
@@ -105,14 +122,20 @@ class Shape:
     causal: bool = True
     pooled: bool = False
     mla: Mla | None = None
+    index: Indexer = Indexer()
     recurrence: Recurrence | None = None
     per_layer_input: int = 0
+    deepstack: int = 0
+    latent: int = 0
     tower_bytes: int = 0
     file_bytes: int = 0
     parameters: int = 0
     quantization: str = ""
     types: Mapping[str, int] = field(default_factory=dict)
     roles: frozenset[str] = frozenset()
+    packed: bool = False
+    normed_shares: bool = False
+    parallel: bool = False
     assumptions: tuple[str, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from cortex.calculator.gguf_shape import shape_of
 from cortex.calculator.shape import Shape
 from tools.plans.further_models import further_models
 from tools.plans.layouts import Model
-from tools.plans.record import models
+from tools.plans.record import families, models
 
 
 def header_of(model: Model) -> GgufHeader:
@@ -22,7 +22,7 @@ def header_of(model: Model) -> GgufHeader:
     metadata: dict[str, Value] = {"tokenizer.ggml.tokens": Skipped(model.number("vocab_size"))}
     for key, value in model.keys.items():
         plain = isinstance(value, (int, float, bool, str))
-        metadata[f"{model.family}.{key}"] = value if plain else tuple(value)  # type: ignore[assignment, arg-type]
+        metadata[model.full(key)] = value if plain else tuple(value)  # type: ignore[assignment, arg-type]
     size = sum(tensor.bytes for tensor in tensors)
     return GgufHeader(model.name, 3, model.family, metadata, tuple(tensors), 0, size, 0, 0, 0)
 
@@ -30,4 +30,4 @@ def header_of(model: Model) -> GgufHeader:
 @cache
 def published() -> dict[str, Shape]:
     """All recorded models by file name."""
-    return {f"{model.name}.gguf": shape_of(header_of(model)) for model in models() + further_models()}
+    return {f"{model.name}.gguf": shape_of(header_of(model)) for model in models() + further_models() + families()}

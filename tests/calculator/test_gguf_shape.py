@@ -11,9 +11,9 @@ from cortex.calculator.serving import request_bytes
 from cortex.calculator.unreadable import UnreadableModel
 from engines.habits import LlamaOptions, ServeOptions
 from tests.calculator.shapes import header_of, published
-from tools.plans.record import models
+from tools.plans.record import families, models
 
-HEADERS = {model.name: header_of(model) for model in models()}
+HEADERS = {model.name: header_of(model) for model in models() + families()}
 MIB = 1 << 20
 
 
@@ -44,6 +44,55 @@ def test_a_listed_pattern_wins_over_the_family_rule() -> None:
 def test_a_window_that_llama_cpp_ignores_is_ignored() -> None:
     header = changed(HEADERS["phi-3-medium-14b"], attention__sliding_window=2047)
     assert not shape_of(header).window
+
+
+def test_only_the_deep_exaone_has_windows() -> None:
+    assert published()["exaone-4.0-32b.gguf"].window == 4096
+    assert not published()["exaone-4.0-1.2b.gguf"].window
+
+
+def test_a_window_of_smallthinker_is_what_llama_cpp_makes_it() -> None:
+    header = changed(HEADERS["smallthinker-21b"], attention__sliding_window=1000)
+    assert shape_of(header).window == 4096
+    assert not published()["smallthinker-4b.gguf"].window
+
+
+def test_lightning_layers_keep_a_square_for_each_head() -> None:
+    layers = published()["minimax-text-01.gguf"].layers
+    assert (layers[0].kv_heads, layers[0].conv, layers[0].state) == (0, 0, 64 * 128 * 128)
+    assert [index for index, layer in enumerate(layers) if layer.kv_heads] == list(range(7, 80, 8))
+
+
+def test_an_index_is_cached_where_a_layer_has_one_of_its_own() -> None:
+    full = published()["glm-5.gguf"]
+    assert [layer.indexer for layer in full.layers] == [128] * 78 + [0]  # the last one only drafts
+    shared = shape_of(changed(HEADERS["glm-5"], context_length=1 << 20))
+    assert [layer.indexer for layer in shared.layers[:8]] == [128, 128, 128, 0, 0, 0, 128, 0]
+    listed = shape_of(changed(HEADERS["glm-5"], attention__indexer__types=(1, 0) * 39))
+    assert [layer.indexer for layer in listed.layers[:4]] == [128, 0, 128, 0]
+    assert not published()["deepseek-v3.gguf"].layers[0].indexer
+
+
+def test_blocks_run_at_once_as_a_header_says() -> None:
+    assert published()["pythia-12b.gguf"].parallel
+    assert not shape_of(changed(HEADERS["pythia-12b"], use_parallel_residual=False)).parallel
+    assert published()["stablelm-2-12b.gguf"].parallel
+    assert not published()["stablelm-zephyr-3b.gguf"].parallel
+
+
+def test_a_gate_within_the_first_product_is_seen_by_its_width() -> None:
+    assert published()["jina-v2-code.gguf"].packed
+    assert not published()["jina-v2-base.gguf"].packed
+
+
+def test_shares_are_normed_where_a_header_says_so() -> None:
+    assert published()["dots.llm1.gguf"].normed_shares
+    assert not shape_of(changed(HEADERS["dots.llm1"], expert_weights_norm=False)).normed_shares
+
+
+def test_a_pooled_model_may_still_load_its_table_twice() -> None:
+    assert published()["embeddinggemma-300m.gguf"].tied
+    assert not published()["modernbert-base.gguf"].tied
 
 
 def test_compressed_heads_are_cached_once() -> None:

@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from tools.truth import Judge, row_name
 from tools.truth_rows import Prediction
 
 TRUTH = Path(__file__).parent.parent / "truth"
-CHOSEN, *DRAWN = (
+CHOSEN, FAMILIES, *DRAWN = (
     [json.loads(line) for line in (TRUTH / f"llamacpp_{name}.jsonl").read_text().splitlines()]
-    for name in ("plans", "drawn", "drawn_later", "drawn_last")  # the last two when the graphs had been written
+    # the last three were drawn when the graphs had been written
+    for name in ("plans", "families", "drawn", "drawn_later", "drawn_last", "drawn_fresh")
 )
-ROWS = [*CHOSEN, *(row for rows in DRAWN for row in rows)]
+ROWS = [*CHOSEN, *FAMILIES, *(row for rows in DRAWN for row in rows)]
 MIB = 1 << 20
 
 
@@ -31,6 +33,8 @@ def test_the_recording_covers_many_models_and_configurations() -> None:
     assert len({row["gguf"] for row in CHOSEN}) >= 30
     assert len(CHOSEN) >= 200
     assert all(len(rows) >= 60 for rows in DRAWN)
+    shapes = published()
+    assert min(Counter(shapes[row["gguf"]].family for row in FAMILIES).values()) >= 9
     assert {len(row["devices"]) for row in ROWS} == {1, 2, 3, 4}
 
 
@@ -54,6 +58,19 @@ def test_compute_buffers_are_what_llama_cpp_plans(judged: list[tuple[str, Predic
 def test_graphs_called_compared_are_those_recorded() -> None:
     recorded = {row["gguf"] for row in ROWS}
     assert {shape.family for name, shape in published().items() if name in recorded} == COMPARED
+
+
+def test_a_family_that_llama_cpp_denies_flash_attention_is_planned_without() -> None:
+    shape = published()["grok-1.gguf"]
+    asked, denied = LlamaOptions(context=8192), LlamaOptions(context=8192, flash=False)
+    assert plan(shape, asked, 1) == plan(shape, denied, 1)
+
+
+def test_decays_of_lightning_layers_take_more_where_memory_is_allocated() -> None:
+    shape = published()["minimax-text-01.gguf"]
+    real = LlamaOptions(context=8192, slots=4, ubatch=2048)
+    planned = replace(real, pinned=False)
+    assert plan(shape, real, 1).devices[0].compute > plan(shape, planned, 1).devices[0].compute
 
 
 def test_layers_are_shared_out_by_the_split() -> None:

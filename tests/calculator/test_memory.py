@@ -229,7 +229,7 @@ def test_a_graph_nobody_compared_gets_a_margin_and_says_so() -> None:
     sure, unsure = (
         next(term for term in estimate(each, LlamaOptions(context=4096), [Card(24 * GIB)]).gpus[0].terms
              if term.name == "compute")
-        for each in (shape, replace(shape, family="plamo"))
+        for each in (shape, replace(shape, family="unheard-of"))
     )  # fmt: skip
     assert unsure.likely > 1.05 * sure.likely
     assert "never compared" in unsure.reason

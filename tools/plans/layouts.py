@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from cortex.calculator.ggml import BY_NAME
 from tools.plans.sparse import Key
 
+BARE = "xielu."  # keys that do not bear their family's name
 Layout = dict[str, tuple[tuple[int, ...], str]]
 
 
@@ -32,12 +33,16 @@ class Model:
             raise TypeError(f"{self.name}: {key} is {value!r}, not one number")
         return value
 
+    def full(self, key: str) -> str:
+        """A key as the header has it."""
+        return key if key.startswith(BARE) else f"{self.family}.{key}"
+
     def header(self) -> Mapping[str, Key]:
         """The header's keys with a stand-in vocabulary of the true length."""
         vocab = self.number("vocab_size")
         words = ["<s>", "</s>", "<unk>", "<|endoftext|>", *(f"t{number}" for number in range(4, vocab))]
         keys: dict[str, Key] = {"general.name": self.name}
-        keys |= {f"{self.family}.{key}": value for key, value in self.keys.items()}
+        keys |= {self.full(key): value for key, value in self.keys.items()}
         return keys | {
             "tokenizer.ggml.model": "gpt2",
             "tokenizer.ggml.pre": "default",
@@ -100,7 +105,8 @@ def dense(model: Model, layer: int, *, gated: bool = True, width: int | None = N
 def experts(model: Model, layer: int, *, type_name: str | None = None, gated: bool = True) -> None:
     """A router and its experts."""
     hidden, count = model.number("embedding_length"), model.number("expert_count")
-    ff = model.number("expert_feed_forward_length", model.number("feed_forward_length"))
+    own = "expert_feed_forward_length"
+    ff = model.number(own if own in model.keys else "feed_forward_length")
     at = f"blk.{layer}."
     model.add(at + "ffn_gate_inp.weight", hidden, count, type_name="F32")
     if gated:

@@ -1,6 +1,7 @@
 """Records llama.cpp's memory plans: python -m tools.plans.record BIN_FOLDER OUT.jsonl [--models FOLDER] [--seed N].
 
-With a seed, models and options are drawn by chance, else every model is planned in the configurations of PLANS.
+With a seed, models and options are drawn by chance, else every model is planned in the configurations of PLANS. With
+--families the models are those compared last, of all families or of those named.
 """
 
 import json
@@ -10,18 +11,25 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tools.plans.dense_models import dense_models
 from tools.plans.drawn import drawn
+from tools.plans.encoder_models import encoder_models
+from tools.plans.expert_models import expert_models
+from tools.plans.family_models import family_models
 from tools.plans.further_models import further_models
+from tools.plans.hub_models import hub_models
 from tools.plans.layouts import Model
+from tools.plans.rare_models import rare_models
+from tools.plans.recurrent_models import recurrent_models
 from tools.plans.sparse import write_sparse
 from tools.plans.sparse_models import sparse_models
+from tools.plans.variant_models import variant_models
 
-FIRST_PORT, MOST_GPUS, TRIES = 50151, 4, 4
+PORT, MOST_GPUS, TRIES = 50151, 4, 4
 NO_TABLE = "its log has no table of memory"
 ROW = re.compile(r"\|\s+- (?P<name>\S+).*?=\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)\)? [+|]")
 HOST = re.compile(r"\|\s+- (?P<name>\S+)\s+\|\s+\d+ =\s+(?P<model>\d+) \+\s+(?P<context>\d+) \+\s+(?P<compute>\d+)")
@@ -43,18 +51,25 @@ def models() -> list[Model]:
     return dense_models() + sparse_models()
 
 
-def chosen() -> Iterator[tuple[Model, int, list[str]]]:
+def families(names: Sequence[str] = ()) -> list[Model]:
+    """Models of further families: all of them, or those named by family or by name."""
+    found = family_models() + encoder_models() + recurrent_models() + hub_models() + expert_models() + rare_models()
+    found += variant_models()
+    return [model for model in found if not names or {model.family, model.name} & set(names)]
+
+
+def chosen(models: Iterable[Model]) -> Iterator[tuple[Model, int, list[str]]]:
     """Every model in every configuration of PLANS, with its number of GPUs."""
-    for model in models():
+    for model in models:
         layers = model.number("block_count")
         for count, wish in PLANS:
             yield model, count, wish.format(half=layers // 2, most=layers - 3).split()
 
 
 @contextmanager
-def servers(folder: Path, count: int) -> Iterator[list[str]]:
+def servers(folder: Path, count: int, port: int) -> Iterator[list[str]]:
     """Loopback processes that stand in for GPUs."""
-    addresses = [f"127.0.0.1:{FIRST_PORT + number}" for number in range(count)]
+    addresses = [f"127.0.0.1:{port + number}" for number in range(count)]
     running = [
         subprocess.Popen(
             [folder / "ggml-rpc-server", "-H", "127.0.0.1", "-p", address.split(":")[1]],
@@ -117,10 +132,12 @@ def build(folder: Path) -> str:
     return match[1] if match else "unknown"
 
 
-def record(folder: Path, out: Path, kept: Path, plans: Iterable[tuple[Model, int, list[str]]]) -> None:
+def record(
+    folder: Path, out: Path, kept: Path, plans: Iterable[tuple[Model, int, list[str]]], port: int = PORT
+) -> None:
     """Writes one JSON line for each plan; models' files stay in ``kept`` and are written once."""
     version = build(folder)
-    with servers(folder, MOST_GPUS) as devices, out.open("w") as file:
+    with servers(folder, MOST_GPUS, port) as devices, out.open("w") as file:
         for model, count, args in plans:
             gguf = kept / f"{model.name}.gguf"
             if not gguf.exists():
@@ -138,10 +155,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--models", type=Path, help="where to keep the models' headers")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--families", nargs="*", help="plan further models: all, or those of these names or families")
+    parser.add_argument("--port", type=int, default=PORT, help="the first port of the processes that stand in for GPUs")
     asked = parser.parse_args()
-    plans = chosen() if asked.seed is None else drawn(asked.seed, models(), further_models())
+    near, far = (models(), further_models()) if asked.families is None else (families(asked.families),) * 2
+    plans = chosen(near) if asked.seed is None else drawn(asked.seed, near, far)
     with tempfile.TemporaryDirectory() as made:
-        record(asked.folder, asked.out, asked.models or Path(made), plans)
+        record(asked.folder, asked.out, asked.models or Path(made), plans, asked.port)
 
 
 if __name__ == "__main__":
