@@ -173,8 +173,10 @@ class Blocks:
     def _choice(self, layer: Layer, source: Node, tokens: int) -> tuple[Node, Node]:
         """The numbers of each token's experts, and their shares."""
         graph, used = self.graph, layer.experts_used
-        logits = self.routed or self._matmul(layer.experts, source, tokens)
-        scores = self._new(layer.experts, tokens, logits, inplace=True)
+        if self.routed is None:
+            scores = self._matmul(layer.experts, source, tokens)  # made into shares where they lie
+        else:
+            scores = self._new(layer.experts, tokens, self.routed, inplace=True)
         order = self._new(layer.experts, tokens, scores)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
@@ -207,10 +209,9 @@ class Blocks:
         shared = self._dense(layer.shared_ff, source, tokens, 0, gate="ffn_gate_shexp")
         if "ffn_gate_inp_shexp" not in self.shape.roles:
             return shared
-        logit = self._matmul(1, source, tokens)
-        gate = self._new(1, tokens, logit, inplace=True)
+        gate = logit = self._matmul(1, source, tokens)
         if self.shape.family == DIVIDED_GATE:
-            gate = self._new(1, tokens, gate, logit, inplace=True)
+            gate = self._new(1, tokens, self._new(1, tokens, logit, inplace=True), logit, inplace=True)
         return self._new(self.shape.hidden, tokens, shared, gate, inplace=True)
 
     def _expert_inner(self, width: int, source: Node, tokens: int, weight: int, chosen: Node) -> Node:

@@ -10,7 +10,8 @@ from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
 STRETCH, AMONG_OTHERS = 4, 3  # layers of one kind after each other that stand for more
-ENDING = 9  # the last layers of a run: a hybrid's whole period and what comes before it
+ENDING, IRREGULAR_ENDING = 5, 9  # the last layers of a run: a hybrid's whole period, and more where there is none
+LONGEST_PERIOD = 8
 REPEATS = 2  # layers of a kind on a device that stand for all: buffers repeat after the second
 SWAP, PARALLEL_SWAP, RECURRENT_SWAP = 2, 6, 8  # layers after which buffers are back in their places
 
@@ -67,9 +68,14 @@ def _chosen(kinds: Sequence[Kind], run: Sequence[int], swap: int) -> set[int]:
             break
         chosen.add(index)
         missing[kinds[index]] = max(missing[kinds[index]] - 1, 0)
-    chosen.update(run[-ENDING:])
+    chosen.update(run[-(ENDING if _is_regular([kinds[index] for index in run]) else IRREGULAR_ENDING) :])
     spare = [index for index in run if index not in chosen]
     return chosen | set(spare[: len(spare) % swap])
+
+
+def _is_regular(run: Sequence[Kind]) -> bool:
+    """Whether kinds of layers come back in the same order."""
+    return any(run[period:] == run[:-period] for period in range(1, LONGEST_PERIOD + 1))
 
 
 def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> list[int]:
