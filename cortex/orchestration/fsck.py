@@ -14,6 +14,7 @@ from cortex.catalog.models import Desired
 from cortex.fleet import clock
 from cortex.fleet.models import BACKOFF_CAP, Attempt, Gpu, Host, Install, Replica, Seat
 from cortex.fleet.states import Observed
+from cortex.orchestration import drains
 from cortex.orchestration.settle import unsettled
 from cortex.orchestration.stopping import DRAIN_FOR
 from cortex.orchestration.work import replica_of
@@ -59,6 +60,14 @@ def _orders_are_taken_up() -> Iterator[Violation]:
         held = model.replica_set.exclude(observed=Observed.ABSENT, host__isnull=False)
         if model.replica_set.count() < model.replicas or not held.exists():
             yield Violation(1, f"{model} has {model.replica_set.count()} rows for {model.replicas} replicas.")
+
+
+def _nothing_starts_where_all_is_to_leave() -> Iterator[Violation]:
+    late = F("replica__host__draining_since") + GRACE
+    begun = Attempt.objects.filter(ended_at=None, started_at__gt=late).select_related("replica__model", "replica__host")
+    for attempt in begun:
+        if drains.is_leaving(attempt.replica):
+            yield Violation(1, f"{attempt} started on {attempt.replica.host} after people had it drained.")
 
 
 def _seats_add_up() -> Iterator[Violation]:
@@ -262,6 +271,7 @@ def _seated(replica: Replica) -> set[str]:
 
 ROWS: list[Callable[[], Iterator[Violation]]] = [
     _orders_are_taken_up,
+    _nothing_starts_where_all_is_to_leave,
     _seats_add_up,
     _seats_have_a_reason,
     _what_was_not_seen_gone_keeps_its_seats,

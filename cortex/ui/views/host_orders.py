@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from cortex.catalog.definition import Refusal
 from cortex.fleet.models import Host, Stray
-from cortex.orchestration import host_orders
+from cortex.orchestration import drains, host_orders
 from cortex.ui import fields
 from cortex.ui.answers import by_htmx, done, with_toast
 from cortex.ui.gate import changes_models, person, refused
@@ -69,7 +69,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponseBase:
 @changes_models
 def forget(request: HttpRequest, name: str) -> HttpResponseBase:
     """A silent host goes; with what it holds, by an administrator alone."""
-    held = host_orders.holding(_host(name))
+    held = drains.holding(_host(name))
     force = bool(held)
     if force and not person(request).may_change_access():
         return refused(request, NOT_BY_FORCE)
