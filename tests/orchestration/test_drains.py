@@ -1,4 +1,4 @@
-"""A host that people want empty: what runs there goes elsewhere one by one, stays with its reason, or is called back."""
+"""A host that people want empty: what runs there goes elsewhere one by one, stays with its reason, or is recalled."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -135,12 +135,12 @@ def test_requests_in_flight_are_answered_before_one_leaves(
     fleet.settle()
     old = fleet.loop.replica()
     fleet.add("other")
-    monkeypatch.setattr(inflight, "count", lambda id: int(id == old.id))
+    monkeypatch.setattr(inflight, "count", lambda which: int(which == old.id))
     drain()
     fleet.settle(10)
     assert (fleet.running("test"), fleet.serving()) == (["tiny"], ["tiny/0 on other"])
     assert why() == {"tiny/0": "It answers what it was asked, and stops."}
-    monkeypatch.setattr(inflight, "count", lambda id: 0)
+    monkeypatch.setattr(inflight, "count", lambda which: 0)
     fleet.settle(3)
     assert fleet.running("test") == []
 

@@ -12,6 +12,7 @@ from cortex.catalog.models import Order
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Replica, Seat, Stray
 from cortex.fleet.states import Observed
+from cortex.orchestration.drains import Progress, progress
 from cortex.orchestration.strays import GRACE
 from cortex.ui.answers import live
 from cortex.ui.bars import Segment, placed
@@ -38,7 +39,10 @@ class Left:
 
 @dataclass(frozen=True)
 class HostCard:
-    """`held` are the replicas of which something is there, or may be; `orders` what people last said of it."""
+    """`held` are the replicas of which something is there, or may be; `orders` what people last said of it.
+
+    `drain` is how far it is on its way to be empty; None while nobody wants that.
+    """
 
     host: Host
     silent: bool
@@ -46,6 +50,7 @@ class HostCard:
     held: list[Replica]
     strays: list[Left]
     orders: list[Order]
+    drain: Progress | None
 
 
 @signed_in
@@ -78,6 +83,7 @@ def _card(host: Host, orders: list[Order], now: datetime) -> HostCard:
         held=list(host.replicas.all()),
         strays=[_left(stray, now) for stray in host.strays.all()],
         orders=orders,
+        drain=progress(host),
     )
 
 
