@@ -42,7 +42,7 @@ def lines_of(host: Any) -> list[str]:
 
 
 def count(drain: Any) -> str:
-    return f"{drain['left']} of {drain['total']} left"
+    return f"{drain['left']} of {drain['total']} have left"
 
 
 def _is_over(host: Any) -> bool:

@@ -62,7 +62,7 @@ def test_a_drain_is_asked_told_and_followed_without_a_reload(hosts: Page) -> Non
     expect(hosts.get_by_role("dialog")).to_contain_text("moves elsewhere")
     shot(hosts, "drain-dialog")
     confirm(hosts, "Drain it")
-    expect(hosts.get_by_role("status").filter(has_text="0 of 5 left")).to_be_visible()
+    expect(hosts.get_by_role("status").filter(has_text="0 of 5 have left")).to_be_visible()
     shot(hosts, "draining")
     Replica.objects.filter(model__name="bge-m3").update(called_off=True)
     expect(hosts.get_by_text("It answers what it was asked, and stops.")).to_be_visible()

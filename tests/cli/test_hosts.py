@@ -110,12 +110,12 @@ def test_a_drain_is_told_in_words_until_the_host_is_empty(cortex: Run, quick: li
     result = cortex("drain", "atlas", "--wait")
     assert result.exit_code == 0, result.stderr
     assert [line for line in result.stderr.splitlines() if line.startswith("atlas")] == [
-        "atlas: 0 of 2 left",
-        "atlas: 1 of 2 left",
-        "atlas: 2 of 2 left",
+        "atlas: 0 of 2 have left",
+        "atlas: 1 of 2 have left",
+        "atlas: 2 of 2 have left",
     ]
     assert "  b/0: It waits for its turn" in result.stderr
-    assert "nothing: 2 of 2 left" in cortex("hosts").stdout
+    assert "nothing: 2 of 2 have left" in cortex("hosts").stdout
     assert "It takes models again." in cortex("undrain", "atlas").stderr
     assert "anything" in cortex("hosts").stdout
 
@@ -123,7 +123,7 @@ def test_a_drain_is_told_in_words_until_the_host_is_empty(cortex: Run, quick: li
 def test_without_wait_it_says_what_is_under_way(cortex: Run) -> None:
     serving("a")
     result = cortex("drain", "atlas")
-    assert (result.exit_code, "0 of 1 left" in result.stderr) == (0, True)
+    assert (result.exit_code, "0 of 1 have left" in result.stderr) == (0, True)
     assert "cortex undrain atlas" in result.stderr
     cortex("cordon", "atlas")
     assert "It is cordoned still" in cortex("undrain", "atlas").stderr

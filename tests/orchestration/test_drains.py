@@ -14,11 +14,11 @@ from cortex.fleet.status import status
 from cortex.orchestration import drains, fsck, host_orders, hosts, orders
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
-from cortex.orchestration.stopping import inflight
 from cortex.orchestration.sweep import sweep
 from cortex.runtime.fake import FakeRuntime
 from cortex.runtime.scene import ImaginaryGpu, Script
 from cortex.runtime.world import World
+from cortex.telemetry import inflight
 from tests.orchestration.conftest import GIB, IMAGE, Loop, Time
 from tests.orchestration.test_hosts import machine
 
@@ -56,7 +56,7 @@ class Fleet:
 
     def running(self, name: str) -> list[str]:
         """The models whose containers are on a host."""
-        return sorted(found.labels["cortex.model"] for found in self.heres[name].runtime.find())  # type: ignore[index]
+        return sorted(found.labels["cortex.model"] for found in self.heres[name].runtime.find())
 
     def serving(self) -> list[str]:
         """Which replicas get requests, with their hosts."""

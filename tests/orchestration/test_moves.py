@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,18 +165,16 @@ class Fleet(RuleBasedStateMachine):
         with suppress(Crash), once_at(at, crash):
             self.sweep(name)
 
-    @rule(data=strategies.data(), name=hosts_, at=strategies.integers(0, 12))
-    def sweep_and_people_meanwhile(self, data: Any, name: str, at: int) -> None:
+    @rule(name=hosts_, at=strategies.integers(0, 12), deed=strategies.integers(0, 17), of=names)
+    def sweep_and_people_meanwhile(self, name: str, at: int, deed: int, of: str) -> None:
         deeds: list[Callable[[], None]] = [
-            lambda: self.wish("a", data.draw(strategies.sampled_from(WISHES))),
-            lambda: self.image("a", data.draw(strategies.sampled_from([GOOD, SLOW, BAD]))),
-            lambda: self.drain(name, True),
-            lambda: self.drain(name, False),
-            lambda: self.cordon(name, True),
-            lambda: self.label(name, "x"),
+            *(partial(self.wish, of, wish) for wish in WISHES),
+            *(partial(self.image, of, image) for image in (GOOD, SLOW, BAD)),
+            *(partial(self.drain, name, on) for on in (True, False)),
+            *(partial(self.cordon, name, on) for on in (True, False)),
+            *(partial(self.label, name, zone) for zone in ("x", None)),
         ]
-        deed = data.draw(strategies.sampled_from(deeds))
-        with once_at(at, lambda effect, moment: deed()):
+        with once_at(at, lambda effect, moment: deeds[deed]()):
             self.sweep(name)
 
     @rule(seconds=strategies.sampled_from([5, 15, 90]))

@@ -64,13 +64,13 @@ def test_a_host_is_drained_with_its_progress_and_called_off(bobs: Client, fleet:
     assert (answer.status_code, "moves elsewhere" in answer["HX-Trigger"]) == (204, True)
     page = bobs.get("/hosts").content.decode()
     assert "Draining" in page
-    assert "0 of 5 left" in page
+    assert "0 of 5 have left" in page
     assert 'max="5" value="0"' in page
     assert "It waits for its turn" in page
     assert '<span class="scope">pinned</span>' in page
     bobs.post("/hosts/atlas/undrain")
     assert not Host.objects.get().draining
-    assert "of 5 left" not in bobs.get("/hosts").content.decode()
+    assert "of 5 have left" not in bobs.get("/hosts").content.decode()
     assert [order.verb for order in Order.objects.filter(host_name="atlas")] == ["undrain", "drain"]
 
 
