@@ -28,8 +28,8 @@ ROWS = (
     ),
     Fault(
         2,
-        "The same during a stop, a deletion, an edit",
-        "It ends stopped, gone or changed; seats are freed once; nothing comes back to life.",
+        "The same during a stop, a deletion, an edit, a drain",
+        "It ends stopped, gone, changed or elsewhere; seats are freed once; nothing comes back to life.",
         every_change=True,
     ),
     Fault(
