@@ -13,8 +13,8 @@ from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
 from cortex.orchestration import drains, hosts, strays
+from cortex.orchestration.looks import look_at
 from cortex.orchestration.observe import judge, question, unknown
-from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import find_again, settle, unsettled
 from cortex.orchestration.work import replica_of
@@ -49,7 +49,7 @@ def at_once(ids: Iterable[UUID], here: Here) -> None:
 
 def _reconcile(id: UUID, here: Here) -> None:
     try:
-        reconcile(id, here)
+        look_at(id, here)
     except Exception:
         log.exception("replica %s: the look at it failed; the next sweep looks again", id)
 

@@ -210,7 +210,7 @@ ROWS = (
     Fault(
         35,
         "A task that ends its worker each time",
-        "It is not delivered for ever; others go on.",
+        "After the third it is parked with a reason that people see; others go on.",
     ),
     Fault(
         36,

@@ -1,4 +1,4 @@
-"""The protocol of a handover, every interleaving of it: people edit and drain, a hand on the old replica and on the new.
+"""The protocol of a handover, every interleaving of it: people edit and drain, one hand on each of the two replicas.
 
 Each hand reads, and acts later upon what it read; it may die in between. In every state somebody serves, and from
 every state the two hands, left alone, arrive at one replica of what people want, off the host that they want empty.
