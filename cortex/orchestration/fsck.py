@@ -104,8 +104,10 @@ def _what_was_not_seen_gone_keeps_its_seats() -> Iterator[Violation]:
 def _turns_only_grow() -> Iterator[Violation]:
     for replica in Replica.objects.filter(turn__gt=F("model__turn")).select_related("model"):
         yield Violation(6, f"{replica} is at turn {replica.turn}, which people have not ordered yet.")
-    newer = Q(turn__gt=F("replica__turn")) | Q(confirmed_turn__gt=F("replica__turn")) | Q(confirmed_turn__lt=F("turn"))
-    for attempt in Attempt.objects.filter(newer).select_related("replica__model"):
+    newer = Q(turn__gt=F("replica__turn")) | Q(confirmed_turn__gt=F("replica__turn"))
+    newer &= Q(ended_at=None)  # who takes a slot over has its history from another row
+    wrong = newer | Q(confirmed_turn__lt=F("turn"))
+    for attempt in Attempt.objects.filter(wrong).select_related("replica__model"):
         yield Violation(6, f"{attempt} is of turn {attempt.turn}, its replica at {attempt.replica.turn}.")
 
 

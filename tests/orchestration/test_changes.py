@@ -81,6 +81,18 @@ def test_a_link_in_the_middle_may_go_first(define: Define, loop: Loop, serving: 
     assert third.replaces is None
 
 
+def test_history_that_was_handed_to_one_that_waits_for_room_is_no_fault(
+    define: Define, loop: Loop, world: World, serving: Container
+) -> None:
+    define(image=NEWER, placement={"hosts": ["nowhere"]})
+    loop.settle(2)
+    world.end(serving.name)
+    loop.settle(3)
+    waiting = Replica.objects.get()
+    assert (waiting.host, waiting.turn, waiting.attempts.get().turn) == (None, 0, 1)
+    assert violations(loop) == []
+
+
 def test_back_and_forth_while_the_host_of_the_new_one_is_silent(define: Define, loop: Loop, serving: Container) -> None:
     define(image=NEWER)
     reconcile(loop.replica().id, loop.here)

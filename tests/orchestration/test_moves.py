@@ -94,7 +94,7 @@ class Fleet(RuleBasedStateMachine):
     # People
 
     def revise(self, name: str, **patch: Any) -> None:
-        with suppress(Refusal):  # pinned to cards, and on none
+        with suppress(Refusal, orders.NoSuchModel):  # pinned to cards, and on none; or gone
             orders.revise(name, patch, None)
 
     @rule(name=names, image=strategies.sampled_from([GOOD, SLOW, BAD]))
@@ -121,19 +121,24 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(name=names)
     def restart(self, name: str) -> None:
-        orders.restart(name, None)
+        with suppress(orders.NoSuchModel):
+            orders.restart(name, None)
 
     @rule(name=hosts_, cordoned=strategies.booleans())
     def cordon(self, name: str, cordoned: bool) -> None:
-        host_orders.revise(name, {"cordoned": cordoned}, None)
+        self.say(name, cordoned=cordoned)
 
     @rule(name=hosts_, draining=strategies.booleans())
     def drain(self, name: str, draining: bool) -> None:
-        host_orders.revise(name, {"draining": draining}, None)
+        self.say(name, draining=draining)
 
     @rule(name=hosts_, zone=strategies.sampled_from(["x", "y", None]))
     def label(self, name: str, zone: str | None) -> None:
-        host_orders.revise(name, {"labels": {"zone": zone}}, None)
+        self.say(name, labels={"zone": zone})
+
+    def say(self, name: str, **patch: Any) -> None:
+        with suppress(host_orders.NoSuchHost):  # forgotten, and not back yet
+            host_orders.revise(name, patch, None)
 
     # The loop
 
@@ -244,11 +249,11 @@ class Fleet(RuleBasedStateMachine):
         self.rest(24)
         self.who_stays_has_a_reason()
         for name in HOSTS:
-            host_orders.revise(name, {"cordoned": False}, None)
+            self.say(name, cordoned=False)
         self.rest(24)
         for replica in Replica.objects.select_related("model"):
-            room = "Waits for room" in replica.reason
-            assert replica.observed == Observed.READY or room, self.told()
+            wanted = Observed.READY if replica.wanted else Observed.ABSENT
+            assert replica.observed == wanted or "Waits for room" in replica.reason, self.told()
         for model in Model.objects.filter(desired=Desired.RUNNING):
             homeless = model.replica_set.filter(host=None).exists()
             assert homeless or model.replica_set.count() == model.replicas, self.told()
@@ -274,16 +279,69 @@ class Fleet(RuleBasedStateMachine):
             self.tick()
 
 
+class RoughFleet(Fleet):
+    """The same with stops, deletions and accidents: what served may be missed, all else holds."""
+
+    @invariant()
+    def nobody_who_served_is_missed(self) -> None:
+        pass
+
+    @rule(name=names, verb=strategies.sampled_from([orders.start, orders.stop, orders.remove]))
+    def order(self, name: str, verb: Callable[..., Model]) -> None:
+        with suppress(orders.NoSuchModel):
+            verb(name, None)
+
+    @rule(name=hosts_, which=strategies.integers(0, 5), code=strategies.sampled_from([0, 1, 137]))
+    def ends(self, name: str, which: int, code: int) -> None:
+        with self.worlds[name].open() as scene:
+            found = [each.name for each in scene.containers.values()]
+        if found:
+            self.worlds[name].end(found[which % len(found)], code)
+
+    @rule(name=hosts_, up=strategies.booleans())
+    def engine_goes(self, name: str, up: bool) -> None:
+        world = self.worlds[name]
+        _ = world.bring_up() if up else world.take_down()
+
+    @rule(name=hosts_)
+    def falls_silent(self, name: str) -> None:
+        """Until its next sweep."""
+        self.time.pass_(60)
+        hosts.register(next(here for other, here in self.heres.items() if other != name))
+        hosts.mark_silent()
+
+    @rule(name=hosts_, index=strategies.integers(0, 1), missing=strategies.booleans())
+    def card_goes(self, name: str, index: int, missing: bool) -> None:
+        uuid, world = f"GPU-{name}-{index}", self.worlds[name]
+        with world.open() as scene:
+            scene.gpus = [gpu for gpu in scene.gpus if gpu.uuid != uuid]
+            scene.gpus += [] if missing else [ImaginaryGpu(uuid=uuid)]
+        hosts.sample(self.heres[name], world.gpus())
+
+    @rule(name=hosts_)
+    def forget(self, name: str) -> None:
+        with suppress(Refusal):
+            host_orders.forget(name, None)
+
+    def quiet(self) -> None:
+        for name, world in self.worlds.items():
+            with world.open() as scene:
+                scene.down = False
+                scene.gpus = [ImaginaryGpu(uuid=f"GPU-{name}-{index}") for index in range(2)]
+        super().quiet()
+
+
 @pytest.mark.django_db
+@pytest.mark.parametrize("kind", [Fleet, RoughFleet])
 def test_whatever_people_wish_what_serves_goes_on(
-    made: Path, models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: type[Fleet], made: Path, models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (models_folder / "tiny.gguf").write_bytes(made.read_bytes())
     monkeypatch.setattr(settings.ENV, "cortex_state", tmp_path)
     monkeypatch.setattr(clock, "now", clock.now)
     monkeypatch.setattr(timezone, "now", timezone.now)
     run_state_machine_as_test(
-        Fleet,
+        kind,
         settings=bounds(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
