@@ -10,7 +10,7 @@ from cortex.catalog.definition import describe
 from cortex.catalog.models import Model, Order
 from cortex.fleet.models import Attempt, Replica, Seat
 from cortex.fleet.states import Observed
-from cortex.fleet.status import Status, status
+from cortex.fleet.status import status
 
 Latest = dict[UUID, Attempt]
 
@@ -59,11 +59,12 @@ def models(rows: list[Model]) -> list[shapes.ModelAnswer]:
     return [model(row, latest, first) for row in rows]
 
 
-def is_settled(row: Model, how: Status, replicas: list[Replica], latest: Latest) -> bool:
+def is_settled(row: Model, replicas: list[Replica], latest: Latest) -> bool:
     """Whether every replica is as this very turn wants it, and not merely as an earlier one did."""
-    return how.settled and all(
+    first = [replica for replica in replicas if not replica.replaces_id]  # one that only moves is as it shall be
+    return status(row, first).settled and all(
         replica.turn == row.turn and _is_confirmed(latest.get(replica.id), row.turn)
-        for replica in replicas
+        for replica in first
         if replica.wanted
     )
 
@@ -79,7 +80,7 @@ def _status(row: Model, replicas: list[Replica], latest: Latest, first: Latest) 
         reason=how.reason,
         ready=how.ready,
         wanted=how.wanted,
-        settled=is_settled(row, how, replicas, latest),
+        settled=is_settled(row, replicas, latest),
         replicas=[_replica(replica, latest.get(replica.id), first.get(replica.id)) for replica in replicas],
     )
 

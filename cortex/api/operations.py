@@ -61,7 +61,7 @@ def _progress(order: Order) -> tuple[shapes.State, str, str, str]:
         return "overtaken", how.phase, "A later order took its place.", ""
     latest = answers.latest_attempts(replicas)
     remedy = next((latest[r.id].remedy for r in replicas if r.failures and r.id in latest), "")
-    if order.verb != "remove" and answers.is_settled(model, how, replicas, latest):
+    if order.verb != "remove" and answers.is_settled(model, replicas, latest):
         return "done", how.phase, how.reason, ""
     failing = [replica for replica in replicas if replica.wanted and replica.turn == model.turn and _fails(replica)]
     if not failing:

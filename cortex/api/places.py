@@ -6,6 +6,7 @@ from django.db.models import Count, QuerySet
 
 from cortex.api import shapes
 from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Stray
+from cortex.orchestration import drains
 from cortex.orchestration.strays import GRACE
 
 
@@ -31,10 +32,30 @@ def host(row: Host, now: datetime) -> shapes.HostAnswer:
         gpu_condition=row.gpu_condition,
         pretend=row.pretend,
         cordoned=row.cordoned,
+        draining=row.draining,
+        drain=_drain(row),
         gpus=row.gpu_count,  # type: ignore[attr-defined]  # annotated
         replicas=row.replica_count,  # type: ignore[attr-defined]
         strays=row.stray_count,  # type: ignore[attr-defined]
         seen_at=row.seen_at,
+    )
+
+
+def _drain(row: Host) -> shapes.DrainAnswer | None:
+    progress = drains.progress(row)
+    if progress is None:
+        return None
+    staying = [_staying(each) for each in progress.staying]
+    return shapes.DrainAnswer(since=progress.since, total=progress.total, left=progress.left, staying=staying)
+
+
+def _staying(each: drains.Staying) -> shapes.StayingAnswer:
+    return shapes.StayingAnswer(
+        replica=str(each.replica),
+        model=each.replica.model.name,
+        reason=each.why,
+        in_the_way=list(each.in_the_way),
+        pinned=each.pinned,
     )
 
 

@@ -175,6 +175,25 @@ class GpuAnswer(Answer):
     models: list[str]
 
 
+class StayingAnswer(Answer):
+    """A replica that has not left a host that is drained."""
+
+    replica: str = Field(description="As model/slot.")
+    model: str
+    reason: str
+    in_the_way: list[str] = Field(description="Replicas, as model/slot, whose stopping would make room elsewhere.")
+    pinned: bool = Field(description="Its model may run nowhere else: it stays until somebody changes or stops that.")
+
+
+class DrainAnswer(Answer):
+    """How far a drain has come: `left` of `total` replicas are gone from there."""
+
+    since: datetime
+    total: int
+    left: int
+    staying: list[StayingAnswer]
+
+
 class HostAnswer(Answer):
     """A container engine; `condition` and `gpu_condition` say what is wrong."""
 
@@ -189,6 +208,8 @@ class HostAnswer(Answer):
     gpu_condition: str
     pretend: bool
     cordoned: bool = Field(description="Nothing new is placed there; what runs stays.")
+    draining: bool = Field(description="Nothing new is placed there, and what runs moves elsewhere.")
+    drain: DrainAnswer | None = Field(description="How far that has come; null while nobody wants it empty.")
     gpus: int
     replicas: int
     strays: int = Field(description="Containers there that nobody claims.")

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 import typer
 
-from cortex.cli import documents, output
+from cortex.cli import documents, draining, output, waiting
+from cortex.cli.models import Timeout
 from cortex.cli.output import Format, Output
 
 strays = typer.Typer(help="Containers that nobody claims.", invoke_without_command=True)
@@ -19,7 +20,7 @@ def hosts(ctx: typer.Context, output_format: Output = Format.TABLE) -> None:
     columns: output.Columns = {
         "NAME": lambda h: h["name"],
         "ANSWERS": lambda h: "yes" if h["answering"] else f"no, seen {output.age(h['seen_at']) or 'never'}",
-        "TAKES": lambda h: "nothing new" if h["cordoned"] else "anything",
+        "TAKES": _takes,
         "CORES": lambda h: h["cores"],
         "MEMORY": lambda h: output.size(h["memory"]),
         "GPUS": lambda h: h["gpus"],
@@ -38,9 +39,35 @@ def cordon(ctx: typer.Context, host: Host) -> None:
 
 
 def uncordon(ctx: typer.Context, host: Host) -> None:
-    """Let a host take models again."""
+    """Let a host take models again; a drain ends with it."""
     ctx.obj.patch(_path(host), {"cordoned": False})
     output.say(f"{host} takes models again.")
+
+
+def drain(
+    ctx: typer.Context,
+    host: Host,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Until nothing is left there.")] = False,
+    timeout: Timeout = waiting.TIMEOUT,
+) -> None:
+    """Move what runs on a host elsewhere, one replica at a time; nothing new goes there.
+
+    With --wait: 0 once nothing is left, 4 when it takes longer (it goes on by itself), 5 when all that is left is
+    pinned there, 1 when somebody calls it off meanwhile.
+    """
+    answer = ctx.obj.patch(_path(host), {"draining": True})
+    if wait:
+        draining.wait_until_empty(ctx.obj, _path(host), timeout)
+        return
+    draining.tell(answer)
+    output.say(f"It goes on by itself. See: cortex drain {host} --wait   Call it off: cortex undrain {host}")
+
+
+def undrain(ctx: typer.Context, host: Host) -> None:
+    """Move nothing more from a host: what is there stays. It takes models again, unless it is cordoned."""
+    answer = ctx.obj.patch(_path(host), {"draining": False})
+    takes = f"It is cordoned still: cortex uncordon {host}" if answer["cordoned"] else "It takes models again."
+    output.say(f"Nothing more leaves {host}. {takes}")
 
 
 def label(
@@ -96,9 +123,15 @@ def remove_stray(
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (hosts, cordon, uncordon, label, forget):
+    for command in (hosts, cordon, uncordon, drain, undrain, label, forget):
         app.command()(command)
     app.add_typer(strays, name="strays")
+
+
+def _takes(host: Any) -> str:
+    if host["drain"]:
+        return f"nothing: {draining.count(host['drain'])}"
+    return "nothing new" if host["cordoned"] else "anything"
 
 
 def _path(host: str) -> str:

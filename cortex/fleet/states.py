@@ -31,6 +31,9 @@ class Step(StrEnum):
     REPLACE = "replace"
     RETIRE = "retire"
     RECALL = "recall"
+    YIELD = "yield"
+    MOVE = "move"
+    LEAVE = "leave"
 
 
 class Successor(StrEnum):
@@ -47,7 +50,9 @@ class Facts:
 
     `wanted`: people want it running. `held`: not before a time (backoff), or given up until people change
     something. `stale`: what runs is not what people want now. `overdue`: its deadline or grace has passed.
-    `successor`: the replica of what people want now, made beside one that serves the earlier definition.
+    `successor`: the replica of what people want now, made beside one that serves the earlier definition, or whose
+    host is drained. `spare`: it is itself to replace one, which serves still. `leaving`: its host is drained.
+    `barred`: its host takes nothing new, and holds no place for it.
     """
 
     wanted: bool
@@ -55,6 +60,9 @@ class Facts:
     stale: bool = False
     overdue: bool = False
     successor: Successor = Successor.NONE
+    spare: bool = False
+    leaving: bool = False
+    barred: bool = False
 
 
 def next_step(observed: Observed, facts: Facts) -> Step:
@@ -78,12 +86,18 @@ def _when_absent(facts: Facts) -> Step:
         return Step.NOTHING
     if facts.successor is not Successor.NONE:
         return Step.RETIRE
-    return Step.WAIT if facts.held else Step.START
+    if facts.held:
+        return Step.WAIT
+    return Step.LEAVE if facts.leaving or facts.barred else Step.START
 
 
 def _when_alive(observed: Observed, facts: Facts) -> Step:
+    if facts.successor is Successor.SERVING and observed is not Observed.READY:
+        return Step.RETIRE
     if facts.stale:
-        return _when_stale(facts.successor) if observed is Observed.READY else Step.STOP
+        return _when_stale(facts) if observed is Observed.READY else Step.STOP
+    if facts.leaving and observed is not Observed.UNRESPONSIVE:
+        return _when_leaving(observed, facts)
     match observed:
         case Observed.READY:
             return Step.NOTHING if facts.successor is Successor.NONE else Step.RECALL
@@ -93,14 +107,25 @@ def _when_alive(observed: Observed, facts: Facts) -> Step:
             return Step.STOP if facts.overdue else Step.WAIT
 
 
-def _when_stale(successor: Successor) -> Step:
-    """The earlier definition serves until the new one does."""
+def _when_stale(facts: Facts) -> Step:
+    """The earlier definition serves until the new one does; of two earlier ones, the first."""
+    return Step.YIELD if facts.spare else _until_it_serves(facts.successor, Step.REPLACE)
+
+
+def _when_leaving(observed: Observed, facts: Facts) -> Step:
+    """It stays until another serves elsewhere; what nobody would miss goes at once."""
+    if observed is Observed.FETCHING or (observed is Observed.LOADING and (facts.spare or facts.overdue)):
+        return Step.STOP
+    return _until_it_serves(facts.successor, Step.MOVE)
+
+
+def _until_it_serves(successor: Successor, first: Step) -> Step:
     match successor:
         case Successor.SERVING:
             return Step.RETIRE
         case Successor.COMING:
             return Step.WAIT
-    return Step.REPLACE
+    return first
 
 
 class Phase(StrEnum):

@@ -3,6 +3,7 @@
 from itertools import islice
 
 from django.db import transaction
+from django.db.models import F
 
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Overtaken, Replica
@@ -51,7 +52,8 @@ def _next(replica: Replica, image: str) -> Attempt:
 
 def hand_on(replica: Replica) -> None:
     """Its row goes: who has its slot now keeps the history of its starts, whose numbers are the slot's."""
-    heir = Replica.objects.filter(model=replica.model, slot=replica.slot).exclude(id=replica.id).first()
+    slot = Replica.objects.filter(model=replica.model, slot=replica.slot).exclude(id=replica.id)
+    heir = slot.order_by("called_off", F("replaces").asc(nulls_first=True)).first()
     if heir:
         replica.attempts.exclude(number__in=heir.attempts.values("number")).update(replica=heir)
 

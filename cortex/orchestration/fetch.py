@@ -14,7 +14,7 @@ from cortex.fleet.states import Observed
 from cortex.orchestration import attempts, plan
 from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
-from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.looks import look_at
 from cortex.orchestration.runtimes import Here
 from cortex.runtime import hub
 from cortex.runtime.contract import PullProgress, RuntimeFault
@@ -47,7 +47,7 @@ def fetch(replica: Replica, here: Here) -> None:
         _fail(replica, attempt, f"Its files cannot be written: {error}.", "See to the models folder.", permanent=False)
     else:
         _finish(replica)
-    reconcile(replica.id, here)
+    look_at(replica.id, here)
 
 
 def _bring(replica: Replica, attempt: Attempt, here: Here) -> None:

@@ -14,6 +14,7 @@ from cortex.catalog.models import Desired
 from cortex.fleet import clock
 from cortex.fleet.models import BACKOFF_CAP, Attempt, Gpu, Host, Install, Replica, Seat
 from cortex.fleet.states import Observed
+from cortex.orchestration import drains
 from cortex.orchestration.settle import unsettled
 from cortex.orchestration.stopping import DRAIN_FOR
 from cortex.orchestration.work import replica_of
@@ -61,6 +62,14 @@ def _orders_are_taken_up() -> Iterator[Violation]:
             yield Violation(1, f"{model} has {model.replica_set.count()} rows for {model.replicas} replicas.")
 
 
+def _nothing_starts_where_all_is_to_leave() -> Iterator[Violation]:
+    late = F("replica__host__draining_since") + GRACE
+    begun = Attempt.objects.filter(ended_at=None, started_at__gt=late).select_related("replica__model", "replica__host")
+    for attempt in begun:
+        if drains.is_leaving(attempt.replica):
+            yield Violation(1, f"{attempt} started on {attempt.replica.host} after people had it drained.")
+
+
 def _seats_add_up() -> Iterator[Violation]:
     for card in Gpu.objects.annotate(promised=Coalesce(Sum("seats__bytes"), 0)).exclude(promised=F("reserved")):
         yield Violation(3, f"{card}: {card.reserved} bytes are reserved, its seats are {card.promised}.")
@@ -95,8 +104,10 @@ def _what_was_not_seen_gone_keeps_its_seats() -> Iterator[Violation]:
 def _turns_only_grow() -> Iterator[Violation]:
     for replica in Replica.objects.filter(turn__gt=F("model__turn")).select_related("model"):
         yield Violation(6, f"{replica} is at turn {replica.turn}, which people have not ordered yet.")
-    newer = Q(turn__gt=F("replica__turn")) | Q(confirmed_turn__gt=F("replica__turn")) | Q(confirmed_turn__lt=F("turn"))
-    for attempt in Attempt.objects.filter(newer).select_related("replica__model"):
+    newer = Q(turn__gt=F("replica__turn")) | Q(confirmed_turn__gt=F("replica__turn"))
+    newer &= Q(ended_at=None)  # who takes a slot over has its history from another row
+    wrong = newer | Q(confirmed_turn__lt=F("turn"))
+    for attempt in Attempt.objects.filter(wrong).select_related("replica__model"):
         yield Violation(6, f"{attempt} is of turn {attempt.turn}, its replica at {attempt.replica.turn}.")
 
 
@@ -262,6 +273,7 @@ def _seated(replica: Replica) -> set[str]:
 
 ROWS: list[Callable[[], Iterator[Violation]]] = [
     _orders_are_taken_up,
+    _nothing_starts_where_all_is_to_leave,
     _seats_add_up,
     _seats_have_a_reason,
     _what_was_not_seen_gone_keeps_its_seats,

@@ -5,16 +5,16 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cortex.access.models import Person
 from cortex.catalog.definition import Problem, Refusal, as_problem, check_labels
 from cortex.catalog.models import Order
 from cortex.fleet import clock
-from cortex.fleet.models import SILENT_AFTER, Attempt, Host, Replica, Seat, Stray
+from cortex.fleet.models import SILENT_AFTER, Host, Replica, Stray
 from cortex.fleet.states import Observed
 from cortex.orchestration import attempts, seats
+from cortex.orchestration.drains import holding
 from cortex.orchestration.orders import merge
 from cortex.orchestration.settle import unsettled
 from cortex.orchestration.tasks import poke, poke_host
@@ -44,6 +44,11 @@ class HostWish(BaseModel):
 
     labels: dict[str, str] = Field(default_factory=dict, max_length=MOST_LABELS, description="What people call it.")
     cordoned: bool = Field(False, strict=True, description="Nothing new is placed there; what runs stays.")
+    draining: bool = Field(
+        False,
+        strict=True,
+        description="Nothing new is placed there, and what runs moves elsewhere. Uncordoning ends this too.",
+    )
 
     @field_validator("labels")
     @classmethod
@@ -52,18 +57,35 @@ class HostWish(BaseModel):
 
 
 def revise(name: str, patch: Mapping[str, Any], by: Person | None) -> Host:
-    """Change its labels, or whether anything new goes there (a JSON merge patch). Raises NoSuchHost, Refusal."""
+    """Change its labels, or what is to run there (a JSON merge patch). Raises NoSuchHost, Refusal."""
     with transaction.atomic():
         host = _locked(name)
-        before = {"labels": host.labels, "cordoned": host.cordoned}
-        wish = _parse(merge(before, patch))
+        before = {"labels": host.labels, "cordoned": host.cordoned, "draining": host.draining}
+        wish = _parse(merge(before, _meant(patch)))
         changes = {key: value for key, value in wish.model_dump().items() if before[key] != value}
         if changes:
             host.labels, host.cordoned = wish.labels, wish.cordoned
-            host.save(update_fields=["labels", "cordoned"])
+            if "draining" in changes:
+                changes |= _drain(host, wish.draining)
+            host.save(update_fields=["labels", "cordoned", "draining_since", "to_leave"])
             _record(host, _verb(changes), by, changes)
+            if "draining" in changes:
+                transaction.on_commit(partial(poke_host, host))
             transaction.on_commit(_poke_waiting)
         return host
+
+
+def _meant(patch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """To uncordon a host is to stop draining it as well."""
+    opens = "cordoned" in patch and not patch["cordoned"]
+    return {"draining": False, **patch} if opens else patch
+
+
+def _drain(host: Host, draining: bool) -> dict[str, Any]:
+    """It is to be empty, or no longer; who is there now, to be told in the order."""
+    there = [str(replica) for replica in holding(host)]
+    host.draining_since, host.to_leave = (clock.now(), len(there)) if draining else (None, 0)
+    return {"replicas": there}
 
 
 def _parse(words: Mapping[str, Any]) -> HostWish:
@@ -74,17 +96,11 @@ def _parse(words: Mapping[str, Any]) -> HostWish:
 
 
 def _verb(changes: Mapping[str, Any]) -> str:
-    if "cordoned" not in changes:
-        return "label"
-    return "cordon" if changes["cordoned"] else "uncordon"
-
-
-def holding(host: Host) -> list[Replica]:
-    """Replicas of which something is there, or may be: whatever it was when it was last seen."""
-    under_way = Attempt.objects.filter(replica__host=host, ended_at=None)
-    promised = Q(id__in=Seat.objects.values("replica")) | ~Q(memory=0)
-    there = ~Q(observed=Observed.ABSENT) | promised | Q(id__in=under_way.values("replica"))
-    return list(Replica.objects.filter(there, host=host).select_related("model").order_by("model__name", "slot"))
+    if changes.get("draining"):
+        return "drain"
+    if "cordoned" in changes:
+        return "cordon" if changes["cordoned"] else "uncordon"
+    return "undrain" if "draining" in changes else "label"
 
 
 def forget(name: str, by: Person | None, *, force: bool = False) -> Host:
@@ -94,9 +110,10 @@ def forget(name: str, by: Person | None, *, force: bool = False) -> Host:
     elsewhere. Nobody has seen their containers gone: should they run on, they are strays when the host is back.
     """
     with transaction.atomic():
+        there = Replica.objects.filter(host__name=name).select_for_update(of=("self",), no_key=True)
+        replicas = list(there.order_by("id"))  # before the host: so does who takes a seat
         host = _locked(name)
         _refuse_to_forget(host, force=force)
-        replicas = list(Replica.objects.filter(host=host).select_for_update(of=("self",), no_key=True).order_by("id"))
         models = {replica.model_id for replica in replicas}
         for replica in replicas:
             _let_go(replica, f"Host {host} was forgotten by {_who(by)}; its container may still run there.")

@@ -12,15 +12,15 @@ from cortex.catalog.definition import Refusal
 from cortex.fleet import clock
 from cortex.fleet.models import FORGIVEN_AFTER, Attempt, Overtaken, Replica
 from cortex.fleet.states import Facts, Observed, Step, next_step
-from cortex.orchestration import attempts, identity, needs, plan, seats
+from cortex.orchestration import attempts, drains, identity, needs, plan, seats
 from cortex.orchestration.deadlines import is_overdue
 from cortex.orchestration.effects import effect
 from cortex.orchestration.lock import only_one
 from cortex.orchestration.observe import Seen, is_new_miss, look
-from cortex.orchestration.replacing import recall, replace, retire, successor
+from cortex.orchestration.replacing import is_spare, move, recall, replace, retire, step_aside, successor
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import settle, surplus
-from cortex.orchestration.starting import absolve_host, start
+from cortex.orchestration.starting import absolve_host, leave, start
 from cortex.orchestration.stopping import clear, drain, kill, remove, stop, stop_on
 from cortex.orchestration.work import Work
 from cortex.runtime.contract import Health, NotFound, RuntimeFault, Unreachable
@@ -34,6 +34,9 @@ ACTS: dict[Step, Callable[[Work, Seen], bool]] = {
     Step.REPLACE: replace,
     Step.RETIRE: retire,
     Step.RECALL: recall,
+    Step.YIELD: step_aside,
+    Step.MOVE: move,
+    Step.LEAVE: leave,
     Step.DRAIN: drain,
     Step.STOP: stop,
     Step.RESTART: stop,
@@ -116,6 +119,9 @@ class Pass:
             stale=self._is_stale(seen),
             overdue=is_overdue(self.work, seen),
             successor=successor(replica),
+            spare=is_spare(replica),
+            leaving=drains.is_leaving(replica),
+            barred=bool(replica.host and replica.host.closed) and not seats.holds_any(replica),
         )
 
     def _do(self, step: Step, seen: Seen) -> bool:

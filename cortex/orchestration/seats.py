@@ -85,8 +85,9 @@ def take(replica: Replica, size: int) -> tuple[str, ...]:
         misfit = placement.misfit(wish, host.name, host.labels)
         if held and misfit is None and _still_right(held, wish) and replica.memory == wish.host_bytes:
             return tuple(seat.gpu_id for seat in held)
+        new = not holds_any(replica)
         _give_back(replica)
-        answer = placement.on_host(wish, hosts([host], {})[0])
+        answer = placement.on_host(wish, hosts([host], {host.id: host.closed} if new else {})[0])
         if isinstance(answer, placement.Seats):
             for uuid, share in answer.by_card.items():
                 Gpu.objects.filter(uuid=uuid).update(reserved=F("reserved") + share)
@@ -170,9 +171,10 @@ def holds_any(replica: Replica) -> bool:
 
 def _locked(replica: Replica) -> Host:
     """Its host, which stays as it is with its cards until the transaction ends. Raises Overtaken."""
-    host = Host.objects.select_for_update(no_key=True, of=("self",)).filter(replicas=replica).first()
-    if host is None:
-        raise Overtaken(f"{replica} has no host any more.")
+    mine = Replica.objects.select_for_update(no_key=True).filter(id=replica.id, host=replica.host)
+    if replica.host is None or not mine.exists():
+        raise Overtaken(f"{replica} is on another host by now, or on none.")
+    host = Host.objects.select_for_update(no_key=True).get(id=replica.host.id)
     list(Gpu.objects.select_for_update().filter(host=host).order_by("uuid"))
     return host
 

@@ -15,7 +15,7 @@ from cortex.catalog.models import Desired, Model
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Host, Lack, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import attempts, needs, plan, seats
+from cortex.orchestration import attempts, drains, needs, plan, seats
 from cortex.orchestration.effects import effect
 from cortex.orchestration.hosts import silent_together
 from cortex.telemetry import logs
@@ -39,7 +39,7 @@ def _is_stranded(now: datetime) -> Q:
     """On a host that can start nothing, with nothing of it there; where most are silent at once nothing is moved."""
     silent = Q(host__seen_at=None) | Q(host__seen_at__lt=now - SILENT_AFTER)
     silent &= ~Q(host__in=silent_together())
-    unusable = silent | Q(host__cordoned=True) | ~Q(host__condition="")
+    unusable = silent | Q(host__cordoned=True) | Q(host__draining_since__isnull=False) | ~Q(host__condition="")
     return Q(observed=Observed.ABSENT, seats=None, memory=0) & unusable
 
 
@@ -93,7 +93,7 @@ def _has_nothing(replica: Replica) -> bool:
 def _may_move(replica: Replica) -> bool:
     """Whether it has no host yet, or nothing on one that can start nothing or is not where it may be."""
     if replica.host is None:
-        return True
+        return not (replica.replaces and drains.is_leaving(replica.replaces) and drains.is_queued(replica.replaces))
     stranded = Replica.objects.filter(_is_stranded(clock.now()), id=replica.id).exists()
     return (stranded or not needs.met(replica, ())) and _has_nothing(replica)
 
@@ -108,9 +108,11 @@ def _place(replica: Replica) -> None:
         replica.observe(Observed.ABSENT, f"Waits for room. {why}", in_the_way=why.in_the_way)
 
 
-def choose_host(replica: Replica, apart_from: Model | None = None) -> tuple[Host | None, placement.NoRoom | None]:
+def choose_host(
+    replica: Replica, apart_from: Model | None = None, among: list[Host] | None = None
+) -> tuple[Host | None, placement.NoRoom | None]:
     """Where there is room for it now, or why there is none; what the model `apart_from` holds counts as free."""
-    hosts = list(Host.objects.all())
+    hosts = list(Host.objects.all()) if among is None else among
     why_not = faults(hosts) | lacks(replica.model.repository, replica.model.path)
     answer = placement.choose(seats.need(replica, _size(replica)), seats.hosts(hosts, why_not, apart_from))
     if isinstance(answer, placement.NoRoom):
@@ -157,8 +159,8 @@ def faults(hosts: list[Host]) -> dict[int, str]:
     for host in hosts:
         if host.id not in answering:
             found[host.id] = f"Host {host} has not been heard of lately. See that its agent and worker run."
-        elif host.cordoned:
-            found[host.id] = f"Host {host} is cordoned."
+        elif host.closed:
+            found[host.id] = host.closed
         elif host.condition:
             found[host.id] = f"Host {host}: {host.condition}"
     return found

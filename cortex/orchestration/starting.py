@@ -219,6 +219,21 @@ def _go_elsewhere(work: Work, missing: files.Missing) -> bool:
     return _leave_host(work)
 
 
+def leave(work: Work, seen: Seen) -> bool:
+    """Nothing starts here any more: what was made goes, its seats are free, and it is placed elsewhere."""
+    if seen.container:
+        with effect("remove"):
+            work.runtime.remove(seen.container.id)
+        return True
+    reason = work.replica.host.closed if work.replica.host else ""
+    work.end(reason, failed=False)
+    with effect("observe absent"):
+        work.replica.observe(Observed.ABSENT, reason)
+    with effect("free seats"):
+        seats.free(work.replica)
+    return _leave_host(work)
+
+
 def _leave_host(work: Work) -> bool:
     with effect("leave host"):
         Replica.objects.filter(id=work.replica.id, turn=work.replica.turn, seats=None, memory=0).update(host=None)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from cortex.fleet import clock
 from cortex.fleet.states import Observed
-from cortex.orchestration import attempts
+from cortex.orchestration import attempts, drains
 from cortex.orchestration.deadlines import ASKED_FOR_STOP, why_late
 from cortex.orchestration.effects import effect
 from cortex.orchestration.observe import Seen
@@ -96,6 +96,8 @@ def _why(work: Work, seen: Seen) -> tuple[str, bool]:
         return "Stopped by order.", False
     if seen.observed is Observed.UNRESPONSIVE:
         return seen.reason, True
+    if drains.is_leaving(replica):
+        return f"Host {replica.host} is being drained.", False
     if attempt and attempt.confirmed_turn == replica.turn:
         if seen.observed is Observed.FETCHING:
             return "Its download stalled: no byte came for ten minutes.", True

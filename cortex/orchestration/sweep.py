@@ -12,9 +12,9 @@ from cortex.catalog.models import Model
 from cortex.fleet import clock
 from cortex.fleet.models import Attempt, Host, Replica, Seat
 from cortex.fleet.states import Observed
-from cortex.orchestration import hosts, strays
+from cortex.orchestration import drains, hosts, strays
+from cortex.orchestration.looks import look_at
 from cortex.orchestration.observe import judge, question, unknown
-from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.orchestration.settle import find_again, settle, unsettled
 from cortex.orchestration.work import replica_of
@@ -49,7 +49,7 @@ def at_once(ids: Iterable[UUID], here: Here) -> None:
 
 def _reconcile(id: UUID, here: Here) -> None:
     try:
-        reconcile(id, here)
+        look_at(id, here)
     except Exception:
         log.exception("replica %s: the look at it failed; the next sweep looks again", id)
 
@@ -69,7 +69,7 @@ def sweep(here: Here, each: Each = one_by_one) -> None:
     hosts.mark_silent()
     find_again(here.host)
     settle_all(unsettled())
-    replicas = list(here.host.replicas.select_related("model"))
+    replicas = list(here.host.replicas.select_related("model", "host"))
     try:
         containers = here.runtime.find()
     except RuntimeFault as fault:
@@ -124,4 +124,5 @@ def _is_settled(item: Found, health: Health | None, now: datetime) -> bool:
         return held or not replica.wanted
     confirmed = attempt is not None and attempt.confirmed_turn == replica.turn
     serves = seen.observed is Observed.READY and health is Health.READY and confirmed
-    return serves and replica.wanted and not replica.failures and replica.draining_at is None
+    stays = replica.draining_at is None and not drains.is_leaving(replica)
+    return serves and replica.wanted and not replica.failures and stays

@@ -12,7 +12,7 @@ from cortex.celery import app
 from cortex.fleet.models import Host, Replica
 from cortex.orchestration.hosts import mark_silent
 from cortex.orchestration.identity import NameTaken
-from cortex.orchestration.reconcile import reconcile
+from cortex.orchestration.looks import look_at
 from cortex.orchestration.runtimes import here
 from cortex.orchestration.settle import settle
 from cortex.orchestration.sweep import at_once, sweep
@@ -30,7 +30,7 @@ def settle_model(model_id: int) -> None:
 @app.task
 def reconcile_replica(replica_id: str) -> None:
     """Take a replica of this worker's host to what people want."""
-    reconcile(UUID(replica_id), here())
+    look_at(UUID(replica_id), here())
 
 
 @app.task

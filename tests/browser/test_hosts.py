@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from cortex.access.models import Person
-from cortex.fleet.models import Host, Stray
+from cortex.fleet.models import Host, Replica, Stray
 from tests import scene
 from tests.browser.pages import confirm, sign_in
 
@@ -54,6 +54,22 @@ def test_a_host_is_cordoned_labelled_and_cleared_of_a_stray_without_a_reload(hos
     shot(hosts, "hosts-after")
     assert hosts.evaluate("window.mark") == 1
     assert (Host.objects.get().labels, Stray.objects.get().confirmed) == ({"zone": "attic"}, True)
+
+
+def test_a_drain_is_asked_told_and_followed_without_a_reload(hosts: Page) -> None:
+    hosts.evaluate("window.mark = 1")
+    hosts.get_by_role("link", name="Drain atlas").click()
+    expect(hosts.get_by_role("dialog")).to_contain_text("moves elsewhere")
+    shot(hosts, "drain-dialog")
+    confirm(hosts, "Drain it")
+    expect(hosts.get_by_role("status").filter(has_text="0 of 5 have left")).to_be_visible()
+    shot(hosts, "draining")
+    Replica.objects.filter(model__name="bge-m3").update(called_off=True)
+    expect(hosts.get_by_text("It answers what it was asked, and stops.")).to_be_visible()
+    hosts.get_by_role("button", name="End the drain of atlas").click()
+    expect(hosts.get_by_text("Draining")).to_have_count(0)
+    assert hosts.evaluate("window.mark") == 1
+    assert not Host.objects.get().draining
 
 
 def test_chips_name_the_cards_there_are_and_add_each_once(hosts: Page) -> None:

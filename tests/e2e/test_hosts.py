@@ -1,9 +1,11 @@
-"""Two machines, each with its engine, worker and agent: placed across both, cut off, brought back, restarted."""
+"""Two machines, each with its engine, worker and agent: placed across both, cut off, restarted, drained."""
 
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,37 @@ def test_an_engine_that_is_restarted_gets_its_models_back_and_the_other_machine_
     b.start_engine()
     two.wait("made", **SERVING)
     assert (a.running(), len(b.running())) == (here, 1)
+
+
+def test_a_machine_that_is_drained_hands_over_what_it_serves_without_losing_a_request(two: Fleet) -> None:
+    a, b = two.machines.values()
+    two.wait("made", **SERVING)
+    over = threading.Event()
+
+    def ask() -> int:
+        count = 0
+        while not over.is_set():
+            two.ask("made")
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(2) as pool:
+        people = [pool.submit(ask) for _ in range(2)]
+        try:
+            assert two.rest.patch("hosts/b", json={"draining": True}).is_success
+            eventually(lambda: two.rest.get("hosts/b").json()["drain"]["staying"] == [], 60)
+        finally:
+            over.set()
+        asked = sum(person.result() for person in people)
+    assert asked > 10
+    assert (len(a.running()), b.running()) == (2, [])
+    drain = two.rest.get("hosts/b").json()["drain"]
+    assert (drain["left"], drain["total"]) == (1, 1)
+    before = a.running()
+    assert two.rest.patch("hosts/b", json={"draining": False}).is_success
+    two.define("third", replicas=1, placement={"hosts": ["b"]})
+    two.wait("third", b="serving")
+    assert a.running() == before
 
 
 @pytest.mark.parametrize("role", ["worker", "agent"])

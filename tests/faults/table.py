@@ -28,8 +28,8 @@ ROWS = (
     ),
     Fault(
         2,
-        "The same during a stop, a deletion, an edit",
-        "It ends stopped, gone or changed; seats are freed once; nothing comes back to life.",
+        "The same during a stop, a deletion, an edit, a drain",
+        "It ends stopped, gone, changed or elsewhere; seats are freed once; nothing comes back to life.",
         every_change=True,
     ),
     Fault(
@@ -210,7 +210,7 @@ ROWS = (
     Fault(
         35,
         "A task that ends its worker each time",
-        "It is not delivered for ever; others go on.",
+        "After the third it is parked with a reason that people see; others go on.",
     ),
     Fault(
         36,

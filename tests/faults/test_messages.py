@@ -9,19 +9,21 @@ import time as real
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from cortex.catalog.models import Model
 from cortex.celery import app
-from cortex.fleet.models import Replica
+from cortex.fleet.models import Host, Replica
 from cortex.fleet.states import Observed
-from cortex.orchestration import orders, tasks
+from cortex.orchestration import looks, orders, tasks
 from cortex.orchestration.reconcile import reconcile
 from cortex.orchestration.runtimes import Here
 from cortex.runtime.world import World
@@ -124,7 +126,7 @@ def test_a_task_outlives_the_brokers_patience_and_is_delivered_again(
             connection.close()
         took.append(real.monotonic() - delivered[-1])
 
-    monkeypatch.setattr(tasks, "reconcile", look)
+    monkeypatch.setattr(looks, "reconcile", look)
     with slow_start(ours, monkeypatch, over) as asked, listening():
         began = real.monotonic()
         tasks.reconcile_replica.apply_async((str(replica.id),))
@@ -146,33 +148,45 @@ def test_a_task_outlives_the_brokers_patience_and_is_delivered_again(
 @pytest.mark.fault(35)
 @pytest.mark.django_db(transaction=True)
 def test_a_task_that_ends_its_worker_is_not_delivered_for_ever(
-    broker: str, tmp_path: Path, ours: Loop, record: Record
+    broker: str, tmp_path: Path, define: Define, ours: Loop, record: Record
 ) -> None:
-    poison, good = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(5)]
-    begun = tmp_path / "begun"
+    define()
+    Host.objects.update(seen_at=datetime.now(UTC) + timedelta(hours=1))  # by the workers' clock
+    poison, good = str(ours.replica().id), [str(uuid.uuid4()) for _ in range(5)]
+    begun, database = tmp_path / "begun", connection.settings_dict
     command = [sys.executable, "-m", "celery", "-A", "tests.faults.poisoned", "worker"]
     command += ["-P", "threads", "-c", "1", "-l", "error"]
-    known = {"BROKER_URL": broker, "POISON": poison, "BEGUN": str(begun)}
+    url = f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}"
+    known = {"BROKER_URL": broker, "POISON": poison, "BEGUN": str(begun), "DATABASE_URL": url}
     workers: list[subprocess.Popen[bytes]] = []
 
     def tended() -> bool:
-        """As the supervisor does: a worker that ended is started anew."""
+        """A worker that ended is started anew, and asked again, as the supervisor and each sweep do."""
         if not workers or workers[-1].poll() is not None:
             workers.append(subprocess.Popen(command, env=os.environ | known, cwd=ROOT, stderr=subprocess.DEVNULL))
-        return begun.exists() and set(good) <= set(begun.read_text().split())
+            for id in [good[0], poison, *good[1:]]:
+                tasks.reconcile_replica.apply_async((id,))
+        return begun.exists() and set(good) <= set(begun.read_text().split()) and "ended" in ours.replica().reason
+
+    def deliveries() -> int:
+        return begun.read_text().split().count(poison)
 
     try:
         began = real.monotonic()
-        for id in [good[0], poison, *good[1:]]:
-            tasks.reconcile_replica.apply_async((id,))
-        eventually(tended, 60)
+        eventually(tended, 90)
         took = real.monotonic() - began
         real.sleep(5)
-        deliveries = begun.read_text().split().count(poison)
+        assert (deliveries(), len(workers)) == (looks.DEATHS, looks.DEATHS + 1)
+        orders.start("tiny", None)
+        tasks.reconcile_replica.apply_async((poison,))
+        eventually(lambda: deliveries() == looks.DEATHS + 1, 20)
     finally:
         workers[-1].terminate()
         workers[-1].wait(20)
-    assert (deliveries, len(workers)) == (1, 2)
     record.took(took, 0)
-    record.saw("The message was delivered once, its worker started anew, and the others behind it were obeyed.")
+    record.saw(f"After {looks.DEATHS} workers it was looked at no more, the others were obeyed, and people read:")
+    record.saw(f"“{ours.replica().reason}” When somebody started its model it was tried once more.")
+    (Path(settings.ENV.cortex_state) / "looks" / ours.replica().id.hex).unlink()
+    ours.settle(2)
+    assert ours.replica().observed == Observed.READY
     record.check(ours.here)

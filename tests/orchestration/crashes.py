@@ -23,7 +23,7 @@ django.setup()
 
 from cortex.catalog.models import Model, Order  # noqa: E402
 from cortex.fleet.models import Gpu, Host, Install, Replica, Seat  # noqa: E402
-from cortex.orchestration import effects, fsck, hosts, orders  # noqa: E402
+from cortex.orchestration import effects, fsck, host_orders, hosts, orders  # noqa: E402
 from cortex.orchestration.fetch import fetch  # noqa: E402
 from cortex.orchestration.runtimes import Here  # noqa: E402
 from cortex.orchestration.sweep import sweep  # noqa: E402
@@ -41,6 +41,7 @@ GIB = 1 << 30
 def main() -> None:
     name, path = sys.argv[1], Path(sys.argv[2])
     vars(orders)["poke"] = void  # the broker is only a hint, and here there is none
+    vars(host_orders).update(poke=void, poke_host=void)
     for result in explore(name, path):
         print(json.dumps(result), flush=True)
 
@@ -59,14 +60,23 @@ def explore(name: str, path: Path) -> Iterator[dict[str, Any]]:
 
 def recovery(name: str, path: Path) -> dict[str, Any]:
     """Whether the next process converges, in how many seconds, with how many calls that change something."""
-    calls = len(World(path).changes())
+    calls = changes(path)
     began = time.monotonic()
     converged = in_child(lambda: recover(name, path)) == 0
     return {
         "converged": converged,
         "seconds": time.monotonic() - began,
-        "calls": len(World(path).changes()) - calls,
+        "calls": changes(path) - calls,
     }
+
+
+def changes(path: Path) -> int:
+    return len(World(path).changes()) + len(World(beside(path)).changes())
+
+
+def beside(path: Path) -> Path:
+    """The world of a second host."""
+    return path.with_name(f"other-{path.name}")
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -107,23 +117,31 @@ def play(name: str, path: Path, *, counted: Path | None = None, crash_at: int | 
 
 def recover(name: str, path: Path) -> None:
     """Another process, later: it sweeps, and what people want is so, with nothing left over."""
-    here = Here(Host.objects.get(), runtime(path), World(path).gpus)
+    here = Here(Host.objects.get(name="test"), runtime(path), World(path).gpus)
     settle_down(here, RECOVERING)
     SCENARIOS[name][2](here)
-    wrong = fsck.rows() + fsck.containers(here.host, here.runtime)
+    wrong = fsck.rows() + [each for one in all_hosts(here) for each in fsck.containers(one.host, one.runtime)]
     assert not wrong, [str(violation) for violation in wrong]
 
 
 def settle_down(here: Here, sweeps: int = SWEEPS) -> None:
     for _ in range(sweeps):
-        sweep(here)
+        for each in all_hosts(here):
+            sweep(each)
         for replica in Replica.objects.filter(observed="fetching").select_related("model", "host"):
             fetch(replica, here)
         Replica.objects.update(retry_at=None, failures=0)
 
 
+def all_hosts(here: Here) -> list[Here]:
+    """Its host, and the second one where a scenario has one."""
+    other, path = Host.objects.filter(name="other").first(), beside(here_path(here))
+    return [here, Here(other, runtime(path), World(path).gpus)] if other else [here]
+
+
 def fresh(path: Path) -> Here:
     path.unlink(missing_ok=True)
+    beside(path).unlink(missing_ok=True)
     for kind in (Seat, Replica, Order, Model, Gpu, Host):
         kind._base_manager.all().delete()
     world = World(path)
@@ -166,6 +184,31 @@ def nothing(here: Here) -> None:
     pass
 
 
+def running_with_another_host(here: Here) -> None:
+    running(here)
+    world = World(beside(here_path(here)))
+    world.add_image(engine("llamacpp").image_for(gpus=True))
+    world.add_gpus(ImaginaryGpu(uuid="GPU-9"))
+    other = Host.objects.create(name="other")
+    Gpu.objects.create(uuid="GPU-9", host=other, name="L40S", total=48 * GIB)
+
+
+def half_drained(here: Here) -> None:
+    """Its successor is made, and loads elsewhere."""
+    running_with_another_host(here)
+    World(beside(here_path(here))).script("tiny", Script(load=1000))
+    drain()
+    settle_down(here)
+
+
+def drain() -> None:
+    host_orders.revise("test", {"draining": True}, None)
+
+
+def undrain() -> None:
+    host_orders.revise("test", {"draining": False}, None)
+
+
 def crashing(here: Here) -> None:
     running(here)
     World(here_path(here)).end(here.runtime.find()[0].name, 1)
@@ -181,6 +224,21 @@ def serves(here: Here) -> None:
     assert (replica.observed, container.state) == ("ready", "running"), (replica.observed, replica.reason)
     assert replica.seats.count() == 1
     assert replica.turn == Model.objects.get().turn
+
+
+def serves_elsewhere(here: Here) -> None:
+    _, other = all_hosts(here)
+    assert here.runtime.find() == []
+    serves(other)
+    assert Replica.objects.get().host == other.host
+    assert Gpu.objects.get(uuid=CARD).reserved == 0
+
+
+def serves_here_alone(here: Here) -> None:
+    _, other = all_hosts(here)
+    assert other.runtime.find() == []
+    serves(here)
+    assert Replica.objects.get().attempts.filter(ended_at=None, number=1).exists(), "it was never restarted"
 
 
 def serves_the_new_definition(here: Here) -> None:
@@ -221,6 +279,8 @@ SCENARIOS: dict[str, tuple[Callable[[Here], None], Callable[[], None], Callable[
     "stop": (running, stop, is_stopped),
     "restart": (running, lambda: void(orders.restart("tiny", None)), serves),
     "edit": (running, lambda: define(options={"batch_size": 64}), serves_the_new_definition),
+    "drain": (running_with_another_host, drain, serves_elsewhere),
+    "undrain": (half_drained, undrain, serves_here_alone),
     "delete": (running, lambda: void(orders.remove("tiny", None)), is_gone),
 }
 

@@ -20,6 +20,8 @@ SCENARIOS = [
     pytest.param("crash", marks=[STARTING, SLOW]),
     pytest.param("stop", marks=ENDING),
     pytest.param("delete", marks=ENDING),
+    pytest.param("drain", marks=[ENDING, SLOW]),
+    pytest.param("undrain", marks=[ENDING, SLOW]),
     pytest.param("restart", marks=[ENDING, SLOW]),
     pytest.param("edit", marks=[ENDING, SLOW]),
 ]
@@ -40,7 +42,7 @@ def test_killed_before_or_after_any_effect_it_converges(
     run = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     results = [json.loads(line) for line in run.stdout.splitlines()]
     assert run.returncode == 0
-    assert len(results) > 10
+    assert len(results) > 10, run.stdout
     assert [result for result in results if not result["converged"] or not result["died"]] == []
     record.checked([])  # each of them ran fsck
     record.saw(f"{scenario}: killed at {len(results) - 1} points, and each time the next process converged.")

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from cortex.access.models import Person
-from cortex.catalog.models import Order
+from cortex.catalog.models import Model, Order
 from cortex.fleet import clock
 from cortex.fleet.models import Host, Replica, Stray
 from cortex.orchestration import tasks
@@ -52,6 +52,35 @@ def test_a_host_is_cordoned_and_taken_back(bobs: Client, fleet: Host) -> None:
     assert "/hosts/atlas/uncordon" in page
     bobs.post("/hosts/atlas/uncordon")
     assert not Host.objects.get().cordoned
+
+
+def test_a_host_is_drained_with_its_progress_and_called_off(bobs: Client, fleet: Host) -> None:
+    Model.objects.filter(name="bge-m3").update(placement={"hosts": ["atlas"]})
+    asked = bobs.get("/hosts/atlas/drain", headers=HTMX).content.decode()
+    assert "It holds 5 replicas. bge-m3/0 may run nowhere else, and will stay." in asked
+    assert "one replica at a time" in asked
+    assert not Host.objects.get().draining
+    answer = bobs.post("/hosts/atlas/drain", headers=HTMX)
+    assert (answer.status_code, "moves elsewhere" in answer["HX-Trigger"]) == (204, True)
+    page = bobs.get("/hosts").content.decode()
+    assert "Draining" in page
+    assert "0 of 5 have left" in page
+    assert 'max="5" value="0"' in page
+    assert "It waits for its turn" in page
+    assert '<span class="scope">pinned</span>' in page
+    bobs.post("/hosts/atlas/undrain")
+    assert not Host.objects.get().draining
+    assert "of 5 have left" not in bobs.get("/hosts").content.decode()
+    assert [order.verb for order in Order.objects.filter(host_name="atlas")] == ["undrain", "drain"]
+
+
+def test_an_empty_host_says_so(bobs: Client) -> None:
+    scene.host()
+    assert b"It holds nothing." in bobs.get("/hosts/atlas/drain").content
+    bobs.post("/hosts/atlas/drain")
+    page = bobs.get("/hosts").content.decode()
+    assert "Nothing is left here" in page
+    assert "<progress" not in page
 
 
 def test_labels_are_written_one_a_line(bobs: Client, fleet: Host) -> None:
@@ -119,7 +148,8 @@ def test_a_stray_past_its_grace_waits_for_a_word(bobs: Client, fleet: Host) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["hosts/atlas/cordon", "hosts/atlas/uncordon", "hosts/atlas/labels", "hosts/atlas/forget"]
+    "path",
+    [f"hosts/atlas/{word}" for word in ("cordon", "uncordon", "drain", "undrain", "labels", "forget")],
 )
 def test_a_viewer_looks_and_changes_nothing(at: SignIn, charlie: Person, fleet: Host, path: str) -> None:
     stray(fleet)
@@ -134,7 +164,8 @@ def test_a_viewer_looks_and_changes_nothing(at: SignIn, charlie: Person, fleet: 
 
 
 @pytest.mark.parametrize(
-    "path", ["hosts/nowhere/cordon", "hosts/nowhere/labels", "hosts/nowhere/forget", "strays/9/remove"]
+    "path",
+    ["hosts/nowhere/cordon", "hosts/nowhere/drain", "hosts/nowhere/labels", "hosts/nowhere/forget", "strays/9/remove"],
 )
 def test_what_is_not_there_is_said(bobs: Client, path: str) -> None:
     assert bobs.get(f"/{path}").status_code == 404

@@ -45,7 +45,11 @@ class OneHost(APIView):
         responses=documented.answers({200: shapes.HostAnswer}, 400, 404),
     )
     def patch(self, request: Request, name: str) -> Response:
-        """Label it, cordon it, or take that back, by a JSON merge patch; null takes a label away."""
+        """Label it, cordon it, drain it, or take that back, by a JSON merge patch; null takes a label away.
+
+        `draining` moves what runs there elsewhere, one replica at a time, each once its successor serves. `drain`
+        of the answer says how far that is, and who stays there and why. To say `cordoned: false` ends a drain too.
+        """
         reading.only(request)
         host_orders.revise(name, reading.body(request), person_of(request))
         return _shown(name)

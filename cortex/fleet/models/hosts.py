@@ -50,7 +50,7 @@ class Host(models.Model):
     `machine` is what its container engine says of itself; `rival` why another machine was refused that asked for
     the name, at `rival_at`. `toolkit_condition` says why containers get no GPUs there, which `gpu_condition`
     repeats. `labels` are what people call it, for models that ask. Of its `memory`, `reserved` is promised to
-    replicas.
+    replicas. People have it drained from `draining_since` on, when `to_leave` replicas were there.
     """
 
     name = models.CharField(max_length=63, unique=True)
@@ -67,6 +67,8 @@ class Host(models.Model):
     labels = models.JSONField(default=dict, blank=True)
     pretend = models.BooleanField(default=False)
     cordoned = models.BooleanField(default=False)
+    draining_since = models.DateTimeField(null=True, blank=True)
+    to_leave = models.PositiveIntegerField(default=0)
     seen_at = models.DateTimeField(null=True)
     swept_at = models.DateTimeField(null=True)
 
@@ -83,6 +85,17 @@ class Host(models.Model):
         """What is wrong, and who else asked for its name lately."""
         lately = self.rival_at is not None and clock.now() - self.rival_at < RIVAL_FOR
         return " ".join(filter(None, [self.condition, self.rival if lately else ""]))
+
+    @property
+    def draining(self) -> bool:
+        return self.draining_since is not None
+
+    @property
+    def closed(self) -> str:
+        """Why people let nothing new go there; empty when they do."""
+        if self.draining:
+            return f"Host {self} is being drained."
+        return f"Host {self} is cordoned." if self.cordoned else ""
 
     @property
     def queue(self) -> str:

@@ -145,9 +145,11 @@ class Replica(models.Model):
         self.save(update_fields=["draining_at"])
 
     def call_off(self) -> None:
-        """It is no longer needed, though its model is."""
-        self.called_off = True
-        self.save(update_fields=["called_off"])
+        """It is no longer needed, though its model is. Who was to replace it has its place from now on."""
+        with transaction.atomic():
+            before, self.replaces, self.called_off = self.replaces_id, None, True
+            self.save(update_fields=["replaces", "called_off"])
+            Replica.objects.filter(replaces=self).update(replaces=before)
 
     def end_drain(self) -> None:
         """It may get requests again, or it is gone."""

@@ -1,4 +1,4 @@
-"""Cordon, label, forget a host; remove a stray: what it will mean is said first, then it is done."""
+"""Cordon, drain, label, forget a host; remove a stray: what it will mean is said first, then it is done."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from cortex.catalog.definition import Refusal
 from cortex.fleet.models import Host, Stray
-from cortex.orchestration import host_orders
+from cortex.orchestration import drains, host_orders
 from cortex.ui import fields
 from cortex.ui.answers import by_htmx, done, with_toast
 from cortex.ui.gate import changes_models, person, refused
@@ -35,6 +35,14 @@ class Deed:
 
 CORDON = Deed("Cordon", "Cordon it", "Nothing new is placed on it. What runs there stays, until you take it back.")
 UNCORDON = Deed("Uncordon", "Uncordon it", "It takes models again.")
+DRAIN = Deed(
+    "Drain",
+    "Drain it",
+    "Nothing new is placed on it, and what runs there moves elsewhere: one replica at a time, each once another serves "
+    "in its place and what it was asked is answered. What has no room elsewhere stays until there is some. You can "
+    "call it off at any time.",
+)
+UNDRAIN = Deed("End the drain of", "End it", "What is there stays. It takes models again, unless it is cordoned.")
 REMOVE = Deed("Remove", "Remove it", "Its container is stopped and removed at the host's next look.", danger=True)
 
 
@@ -47,6 +55,25 @@ def cordon(request: HttpRequest, name: str, cordoned: bool) -> HttpResponseBase:
     host_orders.revise(host.name, {"cordoned": cordoned}, person(request))
     words = f"{name} takes nothing new." if cordoned else f"{name} takes models again."
     return done(request, words, reverse("ui:hosts"))
+
+
+@changes_models
+def drain(request: HttpRequest, name: str, draining: bool) -> HttpResponseBase:
+    """What runs there is to go elsewhere; or no more of it."""
+    host = _host(name)
+    if request.method != "POST":
+        return _ask(request, DRAIN if draining else UNDRAIN, name, _told_of(host) if draining else "")
+    host_orders.revise(host.name, {"draining": draining}, person(request))
+    words = f"What runs on {name} moves elsewhere." if draining else f"Nothing more leaves {name}."
+    return done(request, words, reverse("ui:hosts"))
+
+
+def _told_of(host: Host) -> str:
+    """Who would leave, and who would not."""
+    held = drains.holding(host)
+    pinned = ", ".join(str(replica) for replica in held if drains.is_pinned(replica))
+    stay = f" {pinned} may run nowhere else, and will stay." if pinned else ""
+    return f"It holds {len(held)} replica{'' if len(held) == 1 else 's'}.{stay}" if held else "It holds nothing."
 
 
 @changes_models
@@ -69,7 +96,7 @@ def labels(request: HttpRequest, name: str) -> HttpResponseBase:
 @changes_models
 def forget(request: HttpRequest, name: str) -> HttpResponseBase:
     """A silent host goes; with what it holds, by an administrator alone."""
-    held = host_orders.holding(_host(name))
+    held = drains.holding(_host(name))
     force = bool(held)
     if force and not person(request).may_change_access():
         return refused(request, NOT_BY_FORCE)

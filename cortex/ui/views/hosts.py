@@ -13,6 +13,7 @@ from cortex.catalog.models import Order
 from cortex.fleet import clock
 from cortex.fleet.models import SILENT_AFTER, Gpu, Host, Replica, Seat, Stray
 from cortex.fleet.states import Observed
+from cortex.orchestration.drains import Progress, progress
 from cortex.orchestration.strays import GRACE
 from cortex.ui.answers import live
 from cortex.ui.bars import Segment, placed
@@ -39,7 +40,10 @@ class Left:
 
 @dataclass(frozen=True)
 class HostCard:
-    """`held` are the replicas of which something is there, or may be; `orders` what people last said of it."""
+    """`held` are the replicas of which something is there, or may be; `orders` what people last said of it.
+
+    `drain` is how far it is on its way to be empty; None while nobody wants that.
+    """
 
     host: Host
     silent: bool
@@ -47,6 +51,7 @@ class HostCard:
     held: list[Replica]
     strays: list[Left]
     orders: list[Order]
+    drain: Progress | None
 
 
 @signed_in
@@ -80,6 +85,7 @@ def _card(host: Host, orders: list[Order], now: datetime) -> HostCard:
         held=list(host.replicas.all()),
         strays=[_left(stray, now) for stray in host.strays.all()],
         orders=orders,
+        drain=progress(host),
     )
 
 
