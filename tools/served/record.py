@@ -1,7 +1,9 @@
 """Serves made models in the real vLLM and records what tokens it keeps: python -m tools.served.record [NAME ...]."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,7 +52,9 @@ def serving(home: Path, folder: Path, wanted: Served, log: Path) -> Iterator[str
     words = ["--host=127.0.0.1", f"--port={free_port()}", "--enforce-eager", "--dtype=bfloat16", "--max-num-seqs=4"]
     command = [str(home / "bin" / "vllm"), "serve", str(folder / wanted.made), *words, *wanted.words.split()]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=vllm.environment(wanted.space))
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env=vllm.environment(wanted.space), start_new_session=True
+        )
     try:
         yield _until_it_listens(process, log)
     finally:
@@ -58,12 +62,12 @@ def serving(home: Path, folder: Path, wanted: Served, log: Path) -> Iterator[str
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """While it compiles it minds no TERM."""
+    """While it compiles it minds no TERM; then its workers go with it."""
     process.terminate()
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(30)
 
 
