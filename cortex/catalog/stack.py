@@ -60,10 +60,10 @@ def stack(definitions: Sequence[Definition], host: placement.Host, read: Read = 
     Raises Refusal when one of them cannot be reckoned with.
     """
     cards = tuple(card for card in host.cards if not card.missing)
-    if not cards and any(each.gpus != 0 for each in definitions):
-        raise Refusal("There is no GPU.", [Problem("/host", "A stack is planned on GPUs.", "Name some cards.")])
+    if not cards and any(each.gpus for each in definitions):
+        raise Refusal("There is no GPU.", [Problem("/host", "Some of them ask for GPUs.", "Name some cards.")])
     plans = {each.name: _plans(number, each, len(cards), read) for number, each in enumerate(definitions)}
-    wishes = {each.name: _wish(each, plans[each.name]) for each in definitions if each.gpus != 0}
+    wishes = {each.name: _wish(each, plans[each.name]) for each in definitions if 0 not in plans[each.name]}
     room = [memory.Card(card.total, max(0, card.total - card.foreign), card.name) for card in cards]
     planned = stack_plan(list(wishes.values()), room)
     by_name = {each.name: each for each in definitions}
@@ -97,7 +97,7 @@ def _wish(definition: Definition, plans: Mapping[int, Plan]) -> Wish:
 
 def _plans(number: int, definition: Definition, cards: int, read: Read) -> dict[int, Plan]:
     """By each count of cards that the definition allows and the engine can divide its heads over."""
-    doubled = [1 << n for n in range(MOST_CARDS.bit_length()) if 1 << n <= cards]
+    doubled = [1 << n for n in range(MOST_CARDS.bit_length()) if 1 << n <= cards] or [0]
     plans: dict[int, Plan] = {}
     refusal: Refusal | None = None
     for count in doubled if definition.gpus is None else [definition.gpus]:

@@ -67,7 +67,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class StackPage:
-    """Everything of one plan. `room` is what its cards hold in all."""
+    """Everything of one plan. `room` is what its cards hold in all, `host` the models in the host's own memory."""
 
     stacked: Stacked
     room: int
@@ -75,11 +75,18 @@ class StackPage:
     rows: list[Row]
     parts: list[Parts]
     steps: list[Step]
+    host: list[Segment]
 
     @property
     def is_larger_now(self) -> bool:
         """Whether the present settings do not fit these cards."""
         return self.stacked.scenarios[0].total > self.room
+
+    @property
+    def lacks(self) -> int:
+        """Bytes that the host has too little."""
+        found = self.stacked
+        return max(0, found.host_total - found.memory) if found.memory else 0
 
 
 def planned(
@@ -106,15 +113,23 @@ def drawn(found: Stacked, definitions: Sequence[Definition], names: Mapping[str,
     hues = {each.name: f"seat-{place % HUES + 1}" for place, each in enumerate(definitions)}
     by_name = {each.name: each for each in definitions}
     room = sum(card.total - card.foreign for card in found.cards)
-    widest = max(room, *(each.total for each in found.scenarios))
+    widest = max(room, *(each.total for each in found.scenarios), 1)
+    on_cards = {name: hues[name] for name in found.scenarios[0].parts} if found.scenarios else {}
     return StackPage(
         stacked=found,
         room=room,
         cards=[_card(found, number, hues, names) for number in range(len(found.cards))],
-        rows=[_row(each, hues, room, widest) for each in found.scenarios],
-        parts=[Parts(name, hue, [each.parts[name] for each in found.scenarios]) for name, hue in hues.items()],
+        rows=[_row(each, on_cards, room, widest) for each in found.scenarios],
+        parts=[Parts(name, hue, [each.parts[name] for each in found.scenarios]) for name, hue in on_cards.items()],
         steps=[_step(found, each, by_name[each.share.name], hues, names) for each in found.seated],
+        host=_host(found, hues),
     )
+
+
+def _host(found: Stacked, hues: Mapping[str, str]) -> list[Segment]:
+    parts = [(each.name, hues[each.name], each.bytes) for each in found.beside]
+    parts.append(("free", "free", max(0, found.memory - found.host_total)))
+    return placed(parts, max(found.memory, found.host_total, 1))
 
 
 def _card(found: Stacked, number: int, hues: Mapping[str, str], names: Mapping[str, str]) -> CardBar:

@@ -1,5 +1,6 @@
 """The stack plan's page: the same numbers as REST's, whoever cannot be reckoned with left out by name."""
 
+import html
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from django.test import Client
 
 from cortex.access.models import ApiKey, Person
 from cortex.catalog.models import Desired, Model
+from cortex.fleet.models import Host
 from tests import scene
 from tests.ui.conftest import SignIn
 from tests.weights import LLAMA, put_gguf, put_safetensors
@@ -68,11 +70,20 @@ def test_an_address_fills_in_sizes_and_options_alone(bobs: Client, stack: None) 
 
 def test_who_cannot_be_planned_is_named_and_the_others_are_planned(bobs: Client, stack: None) -> None:
     answer = bobs.get("/plan?asked=1&model=small&model=slow&model=lost&host=atlas")
-    assert [each.name for each in answer.context["left_out"]] == ["lost", "slow"]
+    assert [each.name for each in answer.context["left_out"]] == ["lost"]
     words = answer.content.decode()
-    assert "slow runs on the processor" in words
+    assert "slow</strong> runs on the processor" in words
     assert "lost</a>: nowhere.gguf" in words
     assert [part.name for part in answer.context["page"].parts] == ["small"]
+    assert [each.label for each in answer.context["page"].host] == ["slow", "small", "free"]
+
+
+def test_a_stack_of_the_processor_alone_is_planned_in_the_host_s_memory(bobs: Client, stack: None) -> None:
+    answer = bobs.get("/plan?asked=1&model=slow&host=atlas")
+    assert answer.context["page"].rows == []
+    assert "The host's own memory" in html.unescape(answer.content.decode())
+    Host.objects.update(memory=1)
+    assert "too little" in bobs.get("/plan?asked=1&model=slow&host=atlas").content.decode()
 
 
 def test_where_none_can_be_planned_it_is_said(bobs: Client, stack: None) -> None:

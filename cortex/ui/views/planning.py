@@ -39,7 +39,7 @@ class Wanted(forms.Form):
 def plan(request: HttpRequest) -> HttpResponseBase:
     """The page, or the plan alone after another choice."""
     models = list(Model.objects.declared().order_by("name"))
-    hosts = [host for host in seats.hosts(Host.objects.prefetch_related("gpus"), {}) if host.cards]
+    hosts = list(seats.hosts(Host.objects.prefetch_related("gpus"), {}))
     form = _form(request, models, hosts)
     found = _found(form, models, hosts) if form.is_valid() else {}
     chosen = form["model"].value() or []
@@ -54,7 +54,8 @@ def _form(request: HttpRequest, models: Sequence[Model], hosts: Sequence[placeme
     if "asked" not in data:
         running = [each.name for each in models if each.desired == Desired.RUNNING]
         data.setlist("model", data.getlist("model") or running)
-        data.setdefault("host", max(hosts, key=_size).name if hosts else "")
+        with_cards = [each for each in hosts if each.cards]
+        data.setdefault("host", max(with_cards, key=_size).name if with_cards else "")
     data.setdefault("cards", "4")
     data.setdefault("gib", "80")
     form = Wanted(data)
@@ -69,7 +70,7 @@ def _size(host: placement.Host) -> int:
 
 def _told(host: placement.Host) -> str:
     kinds = Counter(card.name or "GPU" for card in host.cards)
-    return f"{host.name}: {', '.join(f'{count} x {kind}' for kind, count in kinds.items())}"
+    return f"{host.name}: {', '.join(f'{count} x {kind}' for kind, count in kinds.items()) or 'no GPU'}"
 
 
 def _found(form: Wanted, models: Sequence[Model], hosts: Sequence[placement.Host]) -> dict[str, Any]:
