@@ -109,13 +109,12 @@ def of(data: Mapping[str, Any]) -> Panel:
     except Refusal as refusal:
         words = " ".join(f"{problem.detail} {problem.remedy}".strip() for problem in refusal.problems)
         return Panel(look("unknown"), None, [], [], words or refusal.title)
-    return drawn(definition, found)
+    return drawn(definition, found, dict(Gpu.objects.values_list("uuid", "index")))
 
 
-def drawn(definition: Definition, found: Forecast) -> Panel:
-    """A forecast with its bars and buttons."""
+def drawn(definition: Definition, found: Forecast, numbers: Mapping[str, int]) -> Panel:
+    """A forecast with its bars and buttons; `numbers` are the cards' on their hosts, by UUID."""
     shown = sorted(found.cards, key=lambda each: (not each.chosen, each.need is None))[:MOST_BARS]
-    numbers = dict(Gpu.objects.values_list("uuid", "index"))
     names = {each.card.label: f"GPU {numbers.get(each.card.uuid, '')}".strip() for each in found.cards}
     is_settled = any(each.chosen for each in shown)
     bars = [_bar(each, names, aside=is_settled and not each.chosen) for each in shown]
