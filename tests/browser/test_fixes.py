@@ -14,6 +14,13 @@ from tests.weights import LLAMA, put_gguf, put_safetensors
 
 pytestmark = pytest.mark.browser
 SIZES = "context=131072&users=4"
+HIDDEN = """() => {
+    const focused = document.activeElement, box = focused.getBoundingClientRect();
+    if (box.width < 3 || focused === document.body) return "";
+    const seen = document.elementFromPoint(box.left + box.width / 2, box.bottom - 2);
+    const foot = seen?.closest(".form-foot");
+    return foot && !foot.contains(focused) ? focused.id || focused.textContent : "";
+}"""
 
 
 @pytest.fixture
@@ -137,3 +144,15 @@ def test_weights_taken_away_leave_no_old_numbers(form: Page) -> None:
     form.get_by_label("File or folder").fill("")
     expect(panel(form)).to_contain_text("Choose weights")
     expect(panel(form)).not_to_contain_text("Does not fit")
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)], ids=["phone", "desk"])
+def test_what_is_reached_by_tab_is_never_behind_the_foot(form: Page, size: tuple[int, int]) -> None:
+    form.set_viewport_size({"width": size[0], "height": size[1]})
+    form.goto("/define")
+    hidden = []
+    for _ in range(45):
+        form.keyboard.press("Tab")
+        form.wait_for_timeout(30)
+        hidden.append(form.evaluate(HIDDEN))
+    assert not any(hidden), [each for each in hidden if each]
