@@ -103,13 +103,23 @@ class Panel:
 def of(data: Mapping[str, Any]) -> Panel:
     """The panel of a definition as it is written, finished or not."""
     try:
-        definition = parse({**data, "name": data.get("name") or UNNAMED})
+        definition = _parsed(data)
         model = Model.objects.declared().filter(name=definition.name).first()
         found = forecasts.of(definition, model)
     except Refusal as refusal:
         words = " ".join(f"{problem.detail} {problem.remedy}".strip() for problem in refusal.problems)
         return Panel(look("unknown"), None, [], [], words or refusal.title)
     return drawn(definition, found, dict(Gpu.objects.values_list("uuid", "index")))
+
+
+def _parsed(data: Mapping[str, Any]) -> Definition:
+    """What is written; a name that is wrong, or half typed, takes no memory. Raises Refusal."""
+    try:
+        return parse({**data, "name": data.get("name") or UNNAMED})
+    except Refusal as refusal:
+        if any(problem.pointer != "/name" for problem in refusal.problems):
+            raise
+        return parse({**data, "name": UNNAMED})
 
 
 def drawn(definition: Definition, found: Forecast, numbers: Mapping[str, int]) -> Panel:
