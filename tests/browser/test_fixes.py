@@ -1,16 +1,13 @@
 """What a fix of the estimate does to the form: it shows, it can be undone, it saves; by keyboard and on a phone."""
 
-from pathlib import Path
-
 import pytest
-from django.conf import settings
 from playwright.sync_api import Locator, Page, expect
 
 from cortex.access.models import Person
 from cortex.catalog.models import Model
 from tests import scene
 from tests.browser.pages import sign_in
-from tests.weights import LLAMA, put_gguf, put_safetensors
+from tests.weights import LLAMA
 
 pytestmark = pytest.mark.browser
 SIZES = "context=131072&users=4"
@@ -24,14 +21,9 @@ HIDDEN = """() => {
 
 
 @pytest.fixture
-def form(page: Page, admin: Person) -> Page:
+def form(page: Page, admin: Person, weights: str) -> Page:
     """Somebody who may define models, on two cards in use, with one model in two formats."""
     scene.whole_fleet(admin)
-    folder: Path = settings.ENV.cortex_models
-    if not (folder / f"{LLAMA}.gguf").exists():
-        put_gguf(folder)
-    if not (folder / LLAMA).exists():
-        put_safetensors(folder, LLAMA)
     sign_in(page, "alice", "alice's password")
     return page
 
