@@ -16,6 +16,7 @@ from cortex.fleet.models import Gpu
 from cortex.orchestration import forecasts
 from cortex.ui import fields
 from cortex.ui.bars import WIDTH, Segment, placed
+from cortex.ui.cards import numbered
 
 UNNAMED = "unnamed"
 MOST_BARS = 8
@@ -129,7 +130,7 @@ def drawn(definition: Definition, found: Forecast, numbers: Mapping[str, int]) -
     is_settled = any(each.chosen for each in shown)
     bars = [_bar(each, names, aside=is_settled and not each.chosen) for each in shown]
     buttons = [_button(definition, fix) for fix in found.fixes]
-    reason, rest = _folded(_by_number(found.reason, names))
+    reason, rest = _folded(numbered(found.reason, names))
     shortfall = _shortfall(definition, found)
     return Panel(look(found.verdict), found, bars, buttons, "", reason, rest, shortfall)
 
@@ -147,13 +148,6 @@ def _shortfall(definition: Definition, found: Forecast) -> str:
     if found.verdict == "does_not_fit" or most is None or not users or most >= users:
         return ""
     return f"Only {most} of {users} users can fill their whole context at once; others wait until a cache is free."
-
-
-def _by_number(words: str, names: Mapping[str, str]) -> str:
-    """A label with a UUID is for programs; on a page that names the cards, their numbers will do."""
-    for label, name in names.items():
-        words = words.replace(label, name)
-    return words
 
 
 def _bar(of: CardForecast, names: Mapping[str, str], *, aside: bool) -> Bar:
