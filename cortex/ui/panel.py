@@ -17,6 +17,7 @@ from cortex.orchestration import forecasts
 from cortex.sizes import gib
 from cortex.ui import fields
 from cortex.ui.bars import WIDTH, Segment, placed
+from cortex.ui.cards import numbered
 
 UNNAMED = "unnamed"
 MOST_BARS = 8
@@ -104,24 +105,33 @@ class Panel:
 def of(data: Mapping[str, Any]) -> Panel:
     """The panel of a definition as it is written, finished or not."""
     try:
-        definition = parse({**data, "name": data.get("name") or UNNAMED})
+        definition = _parsed(data)
         model = Model.objects.declared().filter(name=definition.name).first()
         found = forecasts.of(definition, model)
     except Refusal as refusal:
         words = " ".join(f"{problem.detail} {problem.remedy}".strip() for problem in refusal.problems)
         return Panel(look("unknown"), None, [], [], words or refusal.title)
-    return drawn(definition, found)
+    return drawn(definition, found, dict(Gpu.objects.values_list("uuid", "index")))
 
 
-def drawn(definition: Definition, found: Forecast) -> Panel:
-    """A forecast with its bars and buttons."""
+def _parsed(data: Mapping[str, Any]) -> Definition:
+    """What is written; a name that is wrong, or half typed, takes no memory. Raises Refusal."""
+    try:
+        return parse({**data, "name": data.get("name") or UNNAMED})
+    except Refusal as refusal:
+        if any(problem.pointer != "/name" for problem in refusal.problems):
+            raise
+        return parse({**data, "name": UNNAMED})
+
+
+def drawn(definition: Definition, found: Forecast, numbers: Mapping[str, int]) -> Panel:
+    """A forecast with its bars and buttons; `numbers` are the cards' on their hosts, by UUID."""
     shown = sorted(found.cards, key=lambda each: (not each.chosen, each.need is None))[:MOST_BARS]
-    numbers = dict(Gpu.objects.values_list("uuid", "index"))
     names = {each.card.label: f"GPU {numbers.get(each.card.uuid, '')}".strip() for each in found.cards}
     is_settled = any(each.chosen for each in shown)
     bars = [_bar(each, names, aside=is_settled and not each.chosen) for each in shown]
     buttons = [_button(definition, fix) for fix in found.fixes]
-    reason, rest = _folded(_by_number(found.reason, names))
+    reason, rest = _folded(numbered(found.reason, names))
     shortfall = _shortfall(definition, found)
     return Panel(look(found.verdict), found, bars, buttons, "", reason, rest, shortfall)
 
@@ -139,13 +149,6 @@ def _shortfall(definition: Definition, found: Forecast) -> str:
     if found.verdict == "does_not_fit" or most is None or not users or most >= users:
         return ""
     return f"Only {most} of {users} users can fill their whole context at once; others wait until a cache is free."
-
-
-def _by_number(words: str, names: Mapping[str, str]) -> str:
-    """A label with a UUID is for programs; on a page that names the cards, their numbers will do."""
-    for label, name in names.items():
-        words = words.replace(label, name)
-    return words
 
 
 def _bar(of: CardForecast, names: Mapping[str, str], *, aside: bool) -> Bar:

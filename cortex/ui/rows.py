@@ -1,5 +1,6 @@
 """What pages show of models: rows read with few queries, none of them in a template."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from cortex.catalog.models import Model, ModelQuerySet
 from cortex.fleet.models import Attempt, Replica
 from cortex.fleet.states import Phase
 from cortex.fleet.status import Status, status
+from cortex.ui import cards
 from engines import UnknownEngine, engine
 
 WAITING = (Phase.QUEUED, Phase.FETCHING, Phase.LOADING, Phase.DRAINING)
@@ -16,13 +18,17 @@ WAITING = (Phase.QUEUED, Phase.FETCHING, Phase.LOADING, Phase.DRAINING)
 
 @dataclass(frozen=True)
 class Row:
-    """A model with its state; `attempt` is the one under way, `failure` the last that ended badly."""
+    """A model with its state; `attempt` is the one under way, `failure` the last that ended badly.
+
+    `cards` are the numbers of the cards that its reasons may name.
+    """
 
     model: Model
     status: Status
     replicas: list[Replica]
     attempt: Attempt | None
     failure: Attempt | None
+    cards: Mapping[str, str]
 
     @property
     def engine_title(self) -> str:
@@ -56,7 +62,8 @@ def rows(models: ModelQuerySet) -> list[Row]:
     replicas = Prefetch("replica_set", Replica.objects.select_related("model", "host"))
     found = list(models.prefetch_related(replicas))
     under_way, failed = _attempts(found)
-    return [_row(model, under_way, failed) for model in found]
+    names = cards.names()
+    return [_row(model, under_way, failed, names) for model in found]
 
 
 def _attempts(models: list[Model]) -> tuple[dict[int, Attempt], dict[int, Attempt]]:
@@ -66,9 +73,9 @@ def _attempts(models: list[Model]) -> tuple[dict[int, Attempt], dict[int, Attemp
     return under_way, {attempt.replica.model_id: attempt for attempt in bad}
 
 
-def _row(model: Model, under_way: dict[int, Attempt], failed: dict[int, Attempt]) -> Row:
+def _row(model: Model, under_way: dict[int, Attempt], failed: dict[int, Attempt], names: Mapping[str, str]) -> Row:
     replicas = list(model.replica_set.all())
-    return Row(model, status(model, replicas), replicas, under_way.get(model.id), failed.get(model.id))
+    return Row(model, status(model, replicas), replicas, under_way.get(model.id), failed.get(model.id), names)
 
 
 @dataclass(frozen=True)

@@ -99,13 +99,30 @@ def planned(
         try:
             return drawn(stack(kept, host), kept, names), left
         except Refusal as refusal:
-            problem = refusal.problems[0]
-            number = problem.pointer.removeprefix("/definitions/").split("/")[0]
-            if not number.isdecimal():
+            culprit = _culprit(refusal, kept, host)
+            if culprit is None:
                 raise
-            name = kept.pop(int(number)).name
-            left.append(LeftOut(name, problem.detail.removeprefix(f"{name}: ")))
+            kept.remove(culprit)
+            left.append(LeftOut(culprit.name, refusal.problems[0].detail.removeprefix(f"{culprit.name}: ")))
     return None, left
+
+
+def _culprit(refusal: Refusal, among: Sequence[Definition], host: placement.Host) -> Definition | None:
+    """Whose fault it is: the one that is pointed at, or else the first that is refused alone as well."""
+    at = refusal.problems[0].pointer.split("/")
+    if at[1:2] == ["host"]:
+        return None
+    if at[1:2] == ["definitions"] and len(at) > 2:
+        return among[int(at[2])]
+    return next((each for each in among if not _stands(each, host)), None)
+
+
+def _stands(definition: Definition, host: placement.Host) -> bool:
+    try:
+        stack([definition], host)
+    except Refusal:
+        return False
+    return True
 
 
 def drawn(found: Stacked, definitions: Sequence[Definition], names: Mapping[str, str]) -> StackPage:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from cortex.access.models import Person, Role
 from tests.browser.pages import watched
+from tests.weights import LLAMA, put_gguf, put_safetensors
 from tools import services
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,3 +125,11 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def admin(transactional_db: None) -> Person:
     """An administrator whose password the pages know."""
     return Person.objects.create_user(username="alice", password="alice's password", role=Role.ADMIN)
+
+
+@pytest.fixture
+def weights(models_folder: Path) -> str:
+    """Llama 3.1 8B in the models folder, as a GGUF file and as a folder of safetensors: its name."""
+    put_gguf(models_folder)
+    put_safetensors(models_folder, LLAMA)
+    return LLAMA

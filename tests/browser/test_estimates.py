@@ -1,24 +1,14 @@
 """The panel beside the form: it follows what is typed, and its buttons fill the form."""
 
-from pathlib import Path
-
 import pytest
-from django.conf import settings
 from playwright.sync_api import Page, expect
 
 from cortex.access.models import Person
 from tests import scene
 from tests.browser.pages import sign_in
 from tests.browser.test_looks import look
-from tests.weights import LLAMA, put_gguf
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def weights() -> str:
-    folder: Path = settings.ENV.cortex_models
-    return f"{LLAMA}.gguf" if (folder / f"{LLAMA}.gguf").exists() else put_gguf(folder)
 
 
 def test_the_panel_follows_the_form_and_its_buttons_fill_it(page: Page, admin: Person, weights: str) -> None:
@@ -26,7 +16,7 @@ def test_the_panel_follows_the_form_and_its_buttons_fill_it(page: Page, admin: P
     sign_in(page, "alice", "alice's password")
     page.goto("/define")
     panel = page.locator("estimate-panel")
-    page.get_by_label("File or folder").fill(weights)
+    page.get_by_label("File or folder").fill(f"{weights}.gguf")
     page.get_by_label("Context", exact=True).fill("8192")
     page.get_by_label("Users", exact=True).fill("2")
     expect(panel.locator("[data-verdict='fits']")).to_be_visible()
@@ -49,7 +39,7 @@ def test_a_late_answer_to_an_earlier_question_is_dropped(page: Page, admin: Pers
     sign_in(page, "alice", "alice's password")
     page.goto("/define")
     panel = page.locator("estimate-panel")
-    page.get_by_label("File or folder").fill(weights)
+    page.get_by_label("File or folder").fill(f"{weights}.gguf")
     page.get_by_label("Context", exact=True).fill("8192")
     expect(panel.locator("[data-revision]")).to_be_visible()
     shown = panel.locator("[data-revision]").get_attribute("data-revision")

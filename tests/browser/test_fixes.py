@@ -1,30 +1,29 @@
 """What a fix of the estimate does to the form: it shows, it can be undone, it saves; by keyboard and on a phone."""
 
-from pathlib import Path
-
 import pytest
-from django.conf import settings
 from playwright.sync_api import Locator, Page, expect
 
 from cortex.access.models import Person
 from cortex.catalog.models import Model
 from tests import scene
 from tests.browser.pages import sign_in
-from tests.weights import LLAMA, put_gguf, put_safetensors
+from tests.weights import LLAMA
 
 pytestmark = pytest.mark.browser
 SIZES = "context=131072&users=4"
+HIDDEN = """() => {
+    const focused = document.activeElement, box = focused.getBoundingClientRect();
+    if (box.width < 3 || focused === document.body) return "";
+    const seen = document.elementFromPoint(box.left + box.width / 2, box.bottom - 2);
+    const foot = seen?.closest(".form-foot");
+    return foot && !foot.contains(focused) ? focused.id || focused.textContent : "";
+}"""
 
 
 @pytest.fixture
-def form(page: Page, admin: Person) -> Page:
+def form(page: Page, admin: Person, weights: str) -> Page:
     """Somebody who may define models, on two cards in use, with one model in two formats."""
     scene.whole_fleet(admin)
-    folder: Path = settings.ENV.cortex_models
-    if not (folder / f"{LLAMA}.gguf").exists():
-        put_gguf(folder)
-    if not (folder / LLAMA).exists():
-        put_safetensors(folder, LLAMA)
     sign_in(page, "alice", "alice's password")
     return page
 
@@ -137,3 +136,15 @@ def test_weights_taken_away_leave_no_old_numbers(form: Page) -> None:
     form.get_by_label("File or folder").fill("")
     expect(panel(form)).to_contain_text("Choose weights")
     expect(panel(form)).not_to_contain_text("Does not fit")
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)], ids=["phone", "desk"])
+def test_what_is_reached_by_tab_is_never_behind_the_foot(form: Page, size: tuple[int, int]) -> None:
+    form.set_viewport_size({"width": size[0], "height": size[1]})
+    form.goto("/define")
+    hidden = []
+    for _ in range(45):
+        form.keyboard.press("Tab")
+        form.wait_for_timeout(30)
+        hidden.append(form.evaluate(HIDDEN))
+    assert not any(hidden), [each for each in hidden if each]

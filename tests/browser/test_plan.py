@@ -1,9 +1,6 @@
 """The stack plan in a real browser: it follows the boxes that are ticked, and leads to the form."""
 
-from pathlib import Path
-
 import pytest
-from django.conf import settings
 from playwright.sync_api import Page, expect
 
 from cortex.access.models import Person
@@ -11,22 +8,16 @@ from cortex.catalog.models import Model
 from tests import scene
 from tests.browser.pages import sign_in
 from tests.browser.test_looks import look
-from tests.weights import LLAMA, put_gguf, put_safetensors
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def plan(page: Page, admin: Person) -> Page:
+def plan(page: Page, admin: Person, weights: str) -> Page:
     """The plan of one model under each engine, on two cards."""
     scene.host()
-    folder: Path = settings.ENV.cortex_models
-    if not (folder / f"{LLAMA}.gguf").exists():
-        put_gguf(folder)
-    if not (folder / LLAMA).exists():
-        put_safetensors(folder, LLAMA)
-    scene.model("small", path=f"{LLAMA}.gguf", users=2)
-    scene.model("greedy", engine="vllm", path=LLAMA, users=4)
+    scene.model("small", path=f"{weights}.gguf", users=2)
+    scene.model("greedy", engine="vllm", path=weights, users=4)
     sign_in(page, "alice", "alice's password")
     page.get_by_role("link", name="Stack plan").click()
     return page

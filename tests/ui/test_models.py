@@ -288,3 +288,11 @@ def test_where_nothing_makes_it_fit_it_is_said(bobs: Client, models_folder: Path
     words = bobs.post("/define/estimate", {**wanted, "users": "64"}).content.decode()
     assert "No change that Cortex knows makes it fit here" in words
     assert "data-fills" not in words
+
+
+def test_a_name_half_typed_takes_no_estimate_away(bobs: Client, models_folder: Path) -> None:
+    scene.host()
+    wanted = {"engine": "llamacpp", "source.path": put_gguf(models_folder), "context": "8192"}
+    assert bobs.post("/define/estimate", {**wanted, "name": "Not-"}).context["panel"].look.word == "Fits"
+    told = bobs.post("/define/estimate", {**wanted, "name": "Not-", "context": "many"}).content.decode()
+    assert "Not estimated yet." in told

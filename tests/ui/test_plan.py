@@ -9,7 +9,7 @@ from django.test import Client
 
 from cortex.access.models import ApiKey, Person
 from cortex.catalog.models import Desired, Model
-from cortex.fleet.models import Host
+from cortex.fleet.models import Gpu, Host
 from tests import scene
 from tests.ui.conftest import SignIn
 from tests.weights import LLAMA, put_gguf, put_safetensors
@@ -86,6 +86,13 @@ def test_a_stack_of_the_processor_alone_is_planned_in_the_host_s_memory(bobs: Cl
     assert "too little" in bobs.get("/plan?asked=1&model=slow&host=atlas").content.decode()
 
 
+def test_options_that_its_engine_refuses_leave_a_model_out_not_the_plan(bobs: Client, stack: None) -> None:
+    scene.model("odd", engine="vllm", path="llama-hf", options={"gpu_memory_utilization": 7})
+    answer = bobs.get("/plan?asked=1&model=odd&model=small&host=atlas")
+    assert [each.name for each in answer.context["left_out"]] == ["odd"]
+    assert [part.name for part in answer.context["page"].parts] == ["small"]
+
+
 def test_where_none_can_be_planned_it_is_said(bobs: Client, stack: None) -> None:
     assert b"None of these can be planned" in bobs.get("/plan?asked=1&model=lost&host=atlas").content
 
@@ -120,3 +127,10 @@ def test_a_viewer_sees_the_plan_and_no_way_to_change(at: SignIn, charlie: Person
     words = at(charlie).get("/plan").content.decode()
     assert "What would be applied" in words
     assert "Look at it" not in words
+
+
+def test_a_host_whose_cards_are_gone_says_so(bobs: Client, stack: None) -> None:
+    Gpu.objects.update(missing=True)
+    words = bobs.get("/plan?asked=1&model=small&host=atlas").content.decode()
+    assert "There is no GPU." in words
+    assert "Left out" not in words

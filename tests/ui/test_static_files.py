@@ -1,6 +1,12 @@
+"""Static files as the web process sends them."""
+
 from pathlib import Path
 
+import pytest
 from django.test import AsyncClient, Client
+
+# A request looks whether connections that are left open are still good, whoever opened them.
+pytestmark = pytest.mark.django_db
 
 ROOT = Path(__file__).parents[2]
 ICON = ROOT / "static" / "favicon.svg"

@@ -1,6 +1,6 @@
 """Small words of templates: icons, sizes, states, times."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from cortex import sizes
+from cortex.ui import cards
 from cortex.ui.story import spanned
 
 register = template.Library()
@@ -53,6 +54,12 @@ def in_the_way(replicas: Iterable[str]) -> SafeString:
     """Replicas, as model/slot, each a link to its model's page."""
     names = [(name.rpartition("/")[0], name) for name in replicas]
     return format_html_join(", ", '<a href="{}">{}</a>', [(reverse("ui:model", args=[of]), name) for of, name in names])
+
+
+@register.filter
+def numbered(words: str, names: Mapping[str, str]) -> str:
+    """A reason with its cards by number."""
+    return cards.numbered(words, names)
 
 
 @register.filter
