@@ -3,13 +3,14 @@
 The notes are files of this host: the look of the process that died holds its lock no more, whatever else it held.
 """
 
+import dataclasses
 import fcntl
 import json
 import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from uuid import UUID
@@ -40,23 +41,32 @@ class Note:
 
 def look_at(replica: UUID, here: Here) -> None:
     """Reconcile it, unless that ended its process three times in a row: then people are told, and it waits."""
-    path = _folder() / replica.hex
-    with path.open("a+") as file:
-        if not _take(file):  # somebody else looks at this moment
-            if not _read(file).parked_at:
-                reconcile(replica, here)
+    try:
+        path = _folder() / replica.hex
+        file = path.open("a+b", buffering=0)
+    except OSError as error:  # a full disk, no descriptor left: what notes guard against is rare
+        log.warning("no note is taken of looks: %s", error)
+        reconcile(replica, here)
+        return
+    with file:
+        if _take(file):
+            _look(file, path, replica, here)
+        elif not _read(file).parked_at:  # somebody else looks at this moment
+            reconcile(replica, here)
+
+
+def _look(file: IO[bytes], path: Path, replica: UUID, here: Here) -> None:
+    note = _judged(_read(file), replica)
+    with _alone() if note.deaths else nullcontext():
+        if note.deaths >= DEATHS and note.parked_at:
+            _write(file, note)
+            _park(replica, here)
             return
-        note = _judged(_read(file), replica)
-        with _alone() if note.deaths else nullcontext():
-            if note.deaths >= DEATHS and note.parked_at:
-                _write(file, note)
-                _park(replica, here)
-                return
-            _write(file, replace(note, deaths=note.deaths + 1))
-            try:
-                reconcile(replica, here)
-            finally:
-                path.unlink(missing_ok=True)
+        _write(file, dataclasses.replace(note, deaths=note.deaths + 1))
+        try:
+            reconcile(replica, here)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _judged(note: Note, replica: UUID) -> Note:
@@ -100,7 +110,7 @@ def _folder() -> Path:
     return folder
 
 
-def _take(file: IO[str]) -> bool:
+def _take(file: IO[bytes]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -108,16 +118,16 @@ def _take(file: IO[str]) -> bool:
     return True
 
 
-def _read(file: IO[str]) -> Note:
+def _read(file: IO[bytes]) -> Note:
     file.seek(0)
     try:
-        return Note(**json.loads(file.read() or "{}"))
+        return Note(**json.loads(file.read() or b"{}"))
     except (ValueError, TypeError):  # cut off in the middle of a write
         return Note(deaths=1)
 
 
-def _write(file: IO[str], note: Note) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(json.dumps(asdict(note)))
-    file.flush()
+def _write(file: IO[bytes], note: Note) -> None:
+    with suppress(OSError):
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(dataclasses.asdict(note)).encode())

@@ -131,3 +131,10 @@ def test_a_sweep_goes_on_beside_one_that_is_parked(define: Define, loop: Loop, t
     died(note(loop, tmp_path), 3)
     sweep(loop.here)
     assert loop.replica("other").observed == Observed.READY
+
+
+def test_where_no_note_can_be_written_it_is_looked_at_all_the_same(define: Define, loop: Loop, tmp_path: Path) -> None:
+    define()
+    (tmp_path / "looks").write_text("a file in the way")
+    loop.settle(2)
+    assert loop.replica().observed == Observed.READY

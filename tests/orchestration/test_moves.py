@@ -49,7 +49,7 @@ WISHES: list[dict[str, Any]] = [
     {"labels": {"zone": "x"}},
 ]
 ALIVE = (State.RUNNING, State.PAUSED)
-EXAMPLES, STEPS = int(os.environ.get("EXAMPLES", 12)), int(os.environ.get("STEPS", 30))
+EXAMPLES, STEPS = int(os.environ.get("EXAMPLES", 4)), int(os.environ.get("STEPS", 30))
 
 
 class Fleet(RuleBasedStateMachine):
@@ -246,11 +246,11 @@ class Fleet(RuleBasedStateMachine):
             with world.open() as scene:
                 scene.lost = []
                 scene.scripts.clear()
-        self.rest(24)
+        self.rest(12)
         self.who_stays_has_a_reason()
         for name in HOSTS:
             self.say(name, cordoned=False)
-        self.rest(24)
+        self.rest(12)
         for replica in Replica.objects.select_related("model"):
             wanted = Observed.READY if replica.wanted else Observed.ABSENT
             assert replica.observed == wanted or "Waits for room" in replica.reason, self.told()
@@ -300,8 +300,8 @@ class RoughFleet(Fleet):
 
     @rule(name=hosts_, up=strategies.booleans())
     def engine_goes(self, name: str, up: bool) -> None:
-        world = self.worlds[name]
-        _ = world.bring_up() if up else world.take_down()
+        with self.worlds[name].open() as scene:
+            scene.down = not up
 
     @rule(name=hosts_)
     def falls_silent(self, name: str) -> None:
