@@ -60,7 +60,7 @@ def stack(definitions: Sequence[Definition], host: placement.Host, read: Read = 
     Raises Refusal when one of them cannot be reckoned with.
     """
     cards = tuple(card for card in host.cards if not card.missing)
-    if not cards and any(each.gpus for each in definitions):
+    if not cards and (host.cards or any(each.gpus for each in definitions)):
         raise Refusal("There is no GPU.", [Problem("/host", "Some of them ask for GPUs.", "Name some cards.")])
     plans = {each.name: _plans(number, each, len(cards), read) for number, each in enumerate(definitions)}
     wishes = {each.name: _wish(each, plans[each.name]) for each in definitions if 0 not in plans[each.name]}
