@@ -32,12 +32,17 @@ def llama_options(row: Row) -> LlamaOptions:
         gpu_layers=None if layers is None or layers >= 99 else int(layers),
         split=tuple(float(share) for share in split) if isinstance(split, list) else _shares(split),
         unified=unified,
-        cache_on_gpu=row.says("config", "no_kv_offload") is not True and row.says("config", "nkvo") is not True,
+        cache_on_gpu=_caches_on_cards(row),
         whole_window=row.says("config", "swa_full") is True or month < WINDOWS_FROM,
         outputs=1 if few_outputs(row) else None,
         pipelined=row.number("config", "n_copies") == 4,
         wide_mask=not few_outputs(row),
     )
+
+
+def _caches_on_cards(row: Row) -> bool:
+    kept = any(row.says("config", name) is True for name in ("no_kv_offload", "nkvo"))
+    return not kept and all(row.says("config", name) is not False for name in ("kv_offload", "offload_kqv"))
 
 
 def _labelled(row: Row, flag: str) -> float | None:

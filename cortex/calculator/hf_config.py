@@ -7,7 +7,7 @@ from cortex.calculator.hf_families import ALL_WINDOWED, ENCODERS, LIGHTNING, PER
 from cortex.calculator.shape import Layer, Mla, Recurrence
 from cortex.calculator.unreadable import UnreadableModel
 
-LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
+LAYER_LIMIT, EXPERT_LIMIT, LONGEST = 1024, 4096, 100
 INNER = ("text_config", "language_config", "llm_config", "thinker_config")
 NESTED = ("attn_config", "ffn_config")  # DBRX and MPT describe parts of a layer apart
 LENGTHS = ("model_max_length", "max_position_embeddings", "n_positions", "max_seq_len", "seq_length",
@@ -28,7 +28,8 @@ class Config:
 
     @property
     def family(self) -> str:
-        return str(self.values.get("model_type", ""))
+        value = self.values.get("model_type")
+        return value[:LONGEST] if isinstance(value, str) else ""
 
     @property
     def stem(self) -> str:
@@ -87,7 +88,7 @@ def language_config(values: Mapping[str, object]) -> Config:
     for name in NESTED:
         part = values.get(name)
         values = {**part, **values} if isinstance(part, dict) else values
-    sizes = usual(str(values.get("model_type", "")))
+    sizes = usual(Config(values).family)
     return Config(sizes | dict(values), left_out=tuple(name for name in sizes if name not in values))
 
 
