@@ -35,7 +35,29 @@ def row(engine: str, version: str, model: str, facts: dict[str, Any], config: di
                 "config": config, "gpu": "H100 80GB", "measured": measured})  # fmt: skip
 
 
+HYBRID = {"layers": 64, "full_layers": 16, "linear_layers": 48, "hidden": 5120, "kv_heads": 4, "head_dim": 256,
+          "ssm_d_conv": 4, "ssm_d_inner": 6144, "ssm_d_state": 128, "ssm_dt_rank": 48, "ssm_n_group": 16,
+          "vocab": 248320, "params_b": 26.9}  # fmt: skip
+SMALL_HYBRID = HYBRID | {"layers": 40, "full_layers": 10, "linear_layers": 30, "hidden": 2048, "kv_heads": 2,
+                         "ssm_d_inner": 4096, "ssm_dt_rank": 32}  # fmt: skip
+LISTED = {"n_layer": 60, "n_embd": 5376, "n_head": 32, "n_embd_k_gqa": ([4096] * 5 + [2048]) * 10,
+          "n_embd_v_gqa": ([4096] * 5 + [2048]) * 10, "n_swa": 1024, "swa_pattern": 6, "n_vocab": 262144}  # fmt: skip
+# what users of vLLM, llama.cpp and Ollama posted of their starts in 2025 and 2026
+POSTED = [
+    row("vllm", "2026-08", "Qwen3.8-27B-FP8", HYBRID, {"tp": 2, "kv_cache_dtype": "fp8_e4m3", "max_model_len": 131072},
+        kv_gib=4.99, kv_tokens=302921, max_concurrency=2.31),
+    row("vllm", "v0.24.0", "Qwen3.6-35B-A3B-nvfp4", SMALL_HYBRID, {"kv_cache_dtype": "fp8", "max_model_len": 131072},
+        kv_gib=5.98, kv_tokens=567978, max_concurrency=4.33),
+    row("vllm", "2025-10", "Qwen3-14B", L8 | {"layers": 40}, {"max_model_len": 32768}, kv_gib=6.51, kv_tokens=42656,
+        max_concurrency=1.30),
+    row("ollama", "0.30.2 (2026-06)", "gpt-oss-120b", GPT_OSS | {"full_layers": 18, "swa_layers": 18,
+        "swa_window": 128}, {"n_ctx": 262144, "n_seq_max": 2, "n_batch": 1024, "n_ubatch": 1024,
+        "kv_unified": False}, kv_full_mib={"ROCm0": 9216.0}, kv_swa_mib={"ROCm0": 90.0}),
+    row("ik_llama.cpp", "2025-06", "Qwen3-235B IQ3_K", {"params_b": 235.094, "bpw": 3.9034}, {}, weights_gib=106.83),
+    row("llama.cpp", "b9031", "gemma-4-31B", LISTED, {"n_ctx": 8192}, kv_mib=1840.0),
+]  # fmt: skip
 ROWS = [
+    *POSTED,
     row("vllm", "0.6.4-ish (V0)", "Llama-3.1-8B", L8, {"max_model_len": 20000}, kv_gib=3.81, kv_blocks=1952,
         max_concurrency=1.56),
     row("vllm", "v0.7.1", "Llama-3.1-70B-quantized.w8a8", L70, {"max_model_len": "2,048"}, weights_gib=67.7229,
