@@ -169,13 +169,13 @@ def _heads(row: Row, windowed: bool, index: int, mla: Mla | None) -> tuple[int, 
     if mla is not None:
         return 1, mla.rank + mla.rope, 0
     if row.count("kv_lora_rank") and whole_heads(row):
-        key = row.count("qk_nope_head_dim") + row.count("qk_rope_head_dim")
-        return row.count("heads"), key, row.count("v_head_dim")
+        whole = row.count("qk_nope_head_dim") + row.count("qk_rope_head_dim")
+        return row.count("heads"), whole, row.count("v_head_dim")
     side = "swa" if windowed else "full"
     width = row.count(f"{side}_kv_dim")
     if width:
         return 1, width, width
-    key, value = (_at(row, name, index) for name in ("key_width", "value_width"))
+    key, value = _at(row, "key_width", index), _at(row, "value_width", index)
     if key is not None and value is not None:
         return 1, key, value
     return _plain_heads(row, side, index)
