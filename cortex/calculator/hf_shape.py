@@ -9,13 +9,13 @@ from cortex.calculator.hf_config import (
     WIDTH,
     Config,
     absurd,
-    kinds_of,
     language_config,
     layer_of,
     mla_of,
     recurrence_of,
 )
 from cortex.calculator.hf_families import ENCODERS, KNOWN
+from cortex.calculator.hf_kinds import kinds_of
 from cortex.calculator.hf_tensors import Totals, parameters, types_of, with_experts_found, with_heads_found
 from cortex.calculator.ranges import LocalFile
 from cortex.calculator.safetensors import OpenFile, Weight, read_json, read_model

@@ -71,10 +71,17 @@ LIGHTNING = {"model_type": "minimax_text_01", "hidden_size": 6144, "num_hidden_l
              "num_key_value_heads": 8, "head_dim": 128, "attn_type_list": ([0] * 7 + [1]) * 10,
              "vocab_size": 200064}  # fmt: skip
 
+SEARCHED = {"model_type": "nemotron-nas", "hidden_size": 8192, "num_hidden_layers": 3, "num_attention_heads": 64,
+            "num_key_value_heads": None, "vocab_size": 128256, "block_configs": [
+                {"attention": {"n_heads_in_group": 8, "no_op": False}, "ffn": {"ffn_mult": 2.625}},
+                {"attention": {"n_heads_in_group": None, "no_op": True}, "ffn": {"ffn_mult": 1.0}},
+                {"attention": {"n_heads_in_group": 16, "no_op": False}, "ffn": {"ffn_mult": 5.25}}]}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("config", "kinds"),
     [
+        (SEARCHED, {(8, 2048, 0), (0, 0, 0), (4, 1024, 0)}),
         (GEMMA_4B, {(4, 2048, 1024), (4, 2048, 0)}),
         (LLAVA, {(32, 8192, 0)}),
         (PIXTRAL, {(8, 2048, 0)}),
@@ -217,6 +224,14 @@ def test_experts_in_one_tensor_are_experts() -> None:
     config = {**SMALL, "model_type": "granitemoe", "num_local_experts": 8}
     tensors = {"model.layers.0.block_sparse_moe.input_linear.weight": ("BF16", (8, 256, 64))}
     assert read(config, tensors).layers[0].weights.experts == 8 * 256 * 64 * 2
+
+
+def test_an_expert_that_all_tokens_share_is_split_and_not_dealt_out() -> None:
+    at = "model.layers.0.mlp."
+    tensors = {f"{at}experts.0.down_proj.weight": ("BF16", (64, 32)),
+               f"{at}shared_experts.down_proj.weight": ("BF16", (64, 96))}  # fmt: skip
+    weights = read({**SMALL, "model_type": "deepseek_v3", "n_routed_experts": 1}, tensors).layers[0].weights
+    assert (weights.experts, weights.split) == (64 * 32 * 2, 64 * 96 * 2)
 
 
 def test_files_prove_the_heads_of_a_family_nobody_knows() -> None:
