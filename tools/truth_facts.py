@@ -48,6 +48,10 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "gpu_memory_utilization": ("mem_fraction_static", "gmu", "cuda_memory_fraction"),
     "max_num_batched_tokens": ("chunked_prefill_size", "max_batch_prefill_tokens"),
     "block_size": ("page_size",),
+    "kv_gib": ("kv_gib_approx",),
+    "kv_tokens": ("kv_tokens_approx", "num_tokens"),
+    "kv_blocks": ("num_gpu_blocks", "gpu_blocks"),
+    "max_concurrency": ("max_concurrency_x",),
 }
 
 

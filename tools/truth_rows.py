@@ -31,7 +31,7 @@ def answers(row: Row) -> list[Answer]:
         found.append(Missing("all" if not found else "the rest", str(error)))
     except (ArithmeticError, LookupError, ValueError) as error:
         found.append(Missing("all" if not found else "the rest", f"facts that make sense together ({error})"))
-    return found
+    return found or [Missing("all", "a measured quantity that is known here")]
 
 
 def _llama(row: Row) -> Iterator[Answer]:

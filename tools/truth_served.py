@@ -54,7 +54,11 @@ def _pool(row: Row, options: ServeOptions) -> Iterator[Answer]:
     if tokens is None or (held is not None and held <= 0):
         yield from attempt("kv_cache", held, lambda: _lacking("the number of tokens kept"))
         return
-    shape = shape_of(row) if shares_windows(row) else unwindowed(shape_of(row))
+    try:
+        shape = shape_of(row) if shares_windows(row) else unwindowed(shape_of(row))
+    except MissingFact:
+        yield from _requests(row, options, tokens)
+        raise
     if blocks is not None:
         yield Prediction("kv_tokens", blocks * block, tokens)
     width = sum(kind.page / kind.tokens * kind.layers for kind in kinds_of(shape, options) if kind.tokens)
@@ -70,6 +74,13 @@ def _pool(row: Row, options: ServeOptions) -> Iterator[Answer]:
     most = row.number("measured", "max_concurrency")
     budget = tokens * width if held is None else held * GIB
     yield from attempt("max_concurrency", most, lambda: _concurrency(shape, options, budget))
+
+
+def _requests(row: Row, options: ServeOptions, tokens: float) -> Iterator[Answer]:
+    """Of a model nobody described: builds that tell tokens as full requests times their length tell those as well."""
+    most = row.number("measured", "max_concurrency")
+    if most is not None and options.context and counts_requests(row):
+        yield Prediction("max_concurrency", tokens / options.context, most)
 
 
 def unwindowed(shape: Shape) -> Shape:

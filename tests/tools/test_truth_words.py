@@ -147,6 +147,22 @@ def test_numbers_are_found_in_words(text: object, number: float | None) -> None:
     assert number_of(text) == number
 
 
+def test_a_row_with_nothing_to_predict_is_listed_all_the_same() -> None:
+    for measured in ({}, {"speed": 5}, {"kv_gib_approx": 50, "kv_tokens_approx": 525000}):
+        [lacking] = answers(row("vllm", "0.21.0", "Gemma", {}, {}, **measured))
+        assert isinstance(lacking, Missing)
+
+
+def test_requests_at_once_follow_from_tokens_where_a_build_tells_them_so() -> None:
+    facts: dict[str, Any] = {"kv_gib": 9.92, "kv_tokens": 1062157, "max_concurrency": 129.66}
+    told = answers(row("vllm", "0.21.0", "gemma-4-E2B", {"src": "not recorded"}, {"max_model_len": 8192}, **facts))
+    assert [(each.quantity, round(each.error, 4)) for each in told if isinstance(each, Prediction)] == [
+        ("max_concurrency", 0.0)
+    ]
+    before = answers(row("vllm", "0.10.2", "gemma-3", {}, {"max_model_len": 8192}, **facts))
+    assert not [each for each in before if isinstance(each, Prediction)]
+
+
 def test_a_total_counts_in_any_unit_and_on_any_named_card() -> None:
     given = row("vllm", "0.31.0", "Llama-3.1-8B bf16", L8, {"max_model_len": 32768}, total_used_gib=72.4)
     [total] = answers(given)
