@@ -28,7 +28,7 @@ def llama_options(row: Row) -> LlamaOptions:
         window_by_batch=WINDOWS_FROM <= month < WINDOWS_BY_UBATCH,
         key_type=key,
         value_type=value,
-        flash=flash_by_itself(row) if flash is None else flash,
+        flash=flash_by_itself(row) or "q" in value if flash is None else flash,  # small values need it
         gpu_layers=None if layers is None or layers >= 99 else int(layers),
         split=tuple(float(share) for share in split) if isinstance(split, list) else _shares(split),
         unified=unified,

@@ -3,7 +3,8 @@
 ENCODERS = frozenset(
     {"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "nomic_bert", "modernbert", "mpnet",
      "distilbert", "deberta", "deberta-v2", "new", "camembert", "electra", "gte", "eurobert", "neobert", "jina_bert",
-     "jina_embeddings_v3", "albert", "ernie", "convbert", "megatron-bert", "mobilebert", "squeezebert"}
+     "jina_embeddings_v3", "albert", "ernie", "convbert", "megatron-bert", "mobilebert", "squeezebert",
+     "llama_bidirec"}
 )  # fmt: skip
 # families whose window covers every layer, when there is one
 ALL_WINDOWED = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "ministral"})

@@ -50,7 +50,8 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
         [replace(each, shared_kv=index >= own, weights=sums.weights(index)) for index, each in enumerate(bare)]
     )
     drafts = [replace(layers[-1], draft=True, weights=LayerWeights(split=sums.draft))] if sums.draft else []
-    encodes = config.stem in ENCODERS or config.says("use_bidirectional_attention")
+    both_ways = config.says("use_bidirectional_attention") or config.values.get("is_causal") is False
+    encodes = config.stem in ENCODERS or both_ways
     shape = Shape(
         name=name,
         family=config.family,

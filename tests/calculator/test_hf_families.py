@@ -150,8 +150,10 @@ def test_encoders_cache_nothing_and_serve_as_many_as_are_let_in(config: dict[str
 
 
 def test_an_embedder_that_looks_both_ways_caches_nothing() -> None:
-    both = {**GEMMA_4B["text_config"], "use_bidirectional_attention": True}  # type: ignore[dict-item]
-    assert not read(both).causal
+    text: dict[str, Any] = GEMMA_4B["text_config"]  # type: ignore[assignment]
+    assert not read({**text, "use_bidirectional_attention": True}).causal
+    assert not read({**text, "is_causal": False}).causal
+    assert read({**text, "is_causal": True, "use_bidirectional_attention": False}).causal
 
 
 @pytest.mark.parametrize(
