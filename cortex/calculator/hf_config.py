@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cortex.calculator.hf_families import LIGHTNING, stem, usual
+from cortex.calculator.hf_families import COMPRESSING, LIGHTNING, stem, usual
 from cortex.calculator.shape import Layer, Mla, Recurrence
 from cortex.calculator.unreadable import UnreadableModel
 
@@ -106,7 +106,7 @@ def _of_blocks(values: Mapping[str, object]) -> dict[str, object]:
 
 def mla_of(config: Config) -> Mla | None:
     rank, rope = config.number("kv_lora_rank"), config.number("qk_rope_head_dim")
-    if not rank or not rope:
+    if not rank or not rope or config.values.get("use_mla") is False:
         return None
     return Mla(rank, rope, config.number("qk_nope_head_dim"), config.number("v_head_dim"), config.number("q_lora_rank"))
 
@@ -182,7 +182,8 @@ def _heads(config: Config, kind: str, hidden: int, mla: Mla | None) -> tuple[int
     if kind == "full":
         size = config.number("global_head_dim", default=size)
         kv_heads = config.number("num_global_key_value_heads", default=kv_heads)
-    return heads, kv_heads, size, config.number("v_head_dim", default=size)
+    plain = config.stem in COMPRESSING  # without compressed heads those have values as wide as their keys
+    return heads, kv_heads, size, size if plain else config.number("v_head_dim", default=size)
 
 
 def _window(config: Config, kind: str) -> int:

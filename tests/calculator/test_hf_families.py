@@ -108,6 +108,13 @@ def test_what_a_config_leaves_out_is_as_usual_and_told() -> None:
     assert any("leaves out num_attention_heads" in each for each in shape.assumptions)
 
 
+def test_compressed_heads_are_as_usual_unless_the_config_does_without() -> None:
+    small = {"model_type": "deepseek_v2", "hidden_size": 2048, "num_hidden_layers": 27, "num_attention_heads": 16}
+    assert seen(read({"model_type": "x", "language_config": small})) == {(1, 576, 0)}
+    plain = {**small, "use_mla": False, "kv_lora_rank": None, "qk_rope_head_dim": 0, "v_head_dim": 0, "head_dim": 128}
+    assert seen(read({"model_type": "x", "language_config": plain})) == {(16, 2 * 16 * 128, 0)}
+
+
 def test_heads_of_a_part_that_leaves_them_out_are_counted() -> None:
     assert read(PIXTRAL).heads == 32
 
