@@ -72,7 +72,7 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
         parameters=parameters(tensors, values),
         quantization=_quantization(values, tensors),
         types=types_of(tensors),
-        assumptions=(*_assumptions(config, kinds, layers), *_holes(layers), *_left_alone(sums)),
+        assumptions=(*_assumptions(config, kinds, layers), *_holes(layers), *_left_alone(sums), *_narrow_cache(values)),
     )
     why = why_impossible(shape)
     if why:
@@ -98,6 +98,16 @@ def _holes(layers: Sequence[Layer]) -> Iterator[str]:
 def _left_alone(sums: Totals) -> Iterator[str]:
     if sums.silent:
         yield f"{sums.silent / (1 << 30):.1f} GiB of its files make speech: engines that serve text do not load them."
+
+
+def _narrow_cache(values: Mapping[str, object]) -> Iterator[str]:
+    """Files that come with scales for a narrow cache: which engines then keep one without being told is left open."""
+    described = values.get("quantization_config")
+    if isinstance(described, dict) and any(described.get(name) for name in NARROW):
+        yield "Its files are made for a cache of 8 bits: an engine that keeps one by itself holds twice the tokens."
+
+
+NARROW = ("kv_cache_scheme", "kv_cache_quant_algo")
 
 
 def _assumptions(config: Config, kinds: Sequence[str], layers: Sequence[Layer]) -> Iterator[str]:

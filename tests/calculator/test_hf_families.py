@@ -269,6 +269,14 @@ def test_packed_weights_are_counted_one_by_one(config: dict[str, object], tensor
     assert read({**SMALL, "quantization_config": config}, layers).parameters == 64 * 64
 
 
+@pytest.mark.parametrize("scheme", [{"kv_cache_scheme": {"num_bits": 8}}, {"kv_cache_quant_algo": "FP8"}])
+def test_files_made_for_a_narrow_cache_say_so(scheme: dict[str, object]) -> None:
+    told = read({**SMALL, "quantization_config": {"quant_method": "modelopt", **scheme}}).assumptions
+    assert any("cache of 8 bits" in each for each in told)
+    plain = read({**SMALL, "quantization_config": {"kv_cache_scheme": None}}).assumptions
+    assert not any("cache of 8 bits" in each for each in plain)
+
+
 def test_floats_are_held_as_wide_as_the_engine_computes() -> None:
     tensors = {"model.embed_tokens.weight": ("F32", (100_000, 64))}
     shape = read(SMALL, tensors)
