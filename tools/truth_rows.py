@@ -1,5 +1,6 @@
 """Predictions for rows of published measurements, quantity by quantity."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from tools.truth_shapes import shape_of
 
 __all__ = ["Answer", "Missing", "Prediction", "answers"]
 FEW_OUTPUTS_COMPUTE = 90 * MIB  # newest llama.cpp, 38 to 135 MiB seen: used where width and vocabulary are unknown
+# machines whose processor and card have one memory
+SHARED = re.compile(r"\bM[1-9]\b|apple|metal|\bmac|unified|strix halo|jetson|gb10|dgx spark", re.IGNORECASE)
 SERVED = ("vllm", "sglang", "tgi", "text-generation")
 
 
@@ -124,7 +127,7 @@ def _by_number(sizes: dict[str, float]) -> dict[int, float]:
 
 def _total(row: Row, shape: Shape, options: LlamaOptions) -> float:
     """Weights on the cards, caches, compute and what the runtime takes; the table stays on the host unless tied."""
-    shared = "Max" in str(row.row.get("gpu", ""))  # memory that processor and card share
+    shared = SHARED.search(str(row.row.get("gpu", "")))
     cards = max(1, len([name for name in row.by_device("kv_mib") if is_card(name)]), len(options.split))
     planned = plan(shape, options, cards).devices
     compute = sum(each.compute for each in planned) if shape.hidden and shape.vocab else FEW_OUTPUTS_COMPUTE

@@ -147,6 +147,16 @@ def test_numbers_are_found_in_words(text: object, number: float | None) -> None:
     assert number_of(text) == number
 
 
+@pytest.mark.parametrize(("gpu", "table"), [("M4 Max 128GB", 0), ("RTX PRO 6000 Max-Q", 1), ("Tesla M40", 1)])
+def test_a_table_is_on_the_host_unless_host_and_card_are_one(gpu: str, table: int) -> None:
+    given = row("llama.cpp", "2026-04", "Llama-8B Q8_0", L8, {"n_ctx": 4096}, total_used_mib=9000)
+    [total] = answers(Row({**given.row, "gpu": gpu}))
+    [whole] = answers(Row({**given.row, "gpu": "Apple silicon"}))
+    assert isinstance(total, Prediction)
+    assert isinstance(whole, Prediction)
+    assert whole.predicted - total.predicted == pytest.approx(table * 128256 * 4096 * 8.5 / 8 / MIB, abs=1)
+
+
 def test_a_row_with_nothing_to_predict_is_listed_all_the_same() -> None:
     for measured in ({}, {"speed": 5}, {"kv_gib_approx": 50, "kv_tokens_approx": 525000}):
         [lacking] = answers(row("vllm", "0.21.0", "Gemma", {}, {}, **measured))
