@@ -47,6 +47,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "pp": ("pipeline_parallel_size", "pipeline_parallel", "pp_size"),
     "gpu_memory_utilization": ("mem_fraction_static", "gmu", "cuda_memory_fraction"),
     "max_num_batched_tokens": ("chunked_prefill_size", "max_batch_prefill_tokens"),
+    "spec": ("speculative", "draft", "draft_model", "spec_type"),
+    "mmproj": ("projector", "vision_projector"),
     "block_size": ("page_size",),
     "kv_gib": ("kv_gib_approx",),
     "kv_tokens": ("kv_tokens_approx", "num_tokens"),

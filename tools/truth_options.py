@@ -81,10 +81,23 @@ def _shares(text: object) -> tuple[float, ...]:
     return tuple(float(each) for each in re.findall(r"\d+(?:\.\d+)?", text)) if isinstance(text, str) else ()
 
 
+HEADS, NO_MODEL = r"mtp|eagle|nextn", r"none|off|false|ngram|lookup|medusa|suffix"
+
+
+def guessing(row: Row) -> str:
+    """What the row says of guessing tokens ahead."""
+    return row.text("config", "spec") or row.text("config", "speculative_config")
+
+
+def drafts_apart(row: Row) -> bool:
+    """Whether another model guesses, with layers and weights of its own."""
+    return bool(guessing(row)) and not re.search(f"{HEADS}|{NO_MODEL}", guessing(row))
+
+
 def serve_options(row: Row) -> ServeOptions:
-    drafts = row.text("config", "speculative") or row.text("config", "speculative_config")
+    drafts = guessing(row)
     guess = re.search(r"(?:n=|tokens\D{0,4})(\d+)", drafts)
-    own = re.search(r"mtp|eagle|nextn", drafts)
+    own = re.search(HEADS, drafts)
     engine = next((name for name in ("sglang", "tgi") if row.engine.startswith(name)), "vllm")
     return ServeOptions(
         engine=engine,  # type: ignore[arg-type]

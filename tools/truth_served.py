@@ -12,7 +12,7 @@ from engines.habits import ServeOptions
 from tools.truth_builds import counts_requests, shares_windows
 from tools.truth_facts import GIB, MIB, MissingFact, Row
 from tools.truth_files import is_tied
-from tools.truth_options import serve_options
+from tools.truth_options import drafts_apart, serve_options
 from tools.truth_parts import Answer, Missing, Prediction, attempt, measured_total
 from tools.truth_shapes import linear_layers, shape_of
 
@@ -53,6 +53,8 @@ def _pool(row: Row, options: ServeOptions) -> Iterator[Answer]:
     if tokens is None or (held is not None and held <= 0):
         yield from attempt("kv_cache", held, lambda: _lacking("the number of tokens kept"))
         return
+    if drafts_apart(row):
+        raise MissingFact("the draft model's layers")
     try:
         shape = shape_of(row) if shares_windows(row) else unwindowed(shape_of(row))
     except MissingFact:

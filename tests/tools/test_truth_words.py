@@ -157,6 +157,31 @@ def test_a_table_is_on_the_host_unless_host_and_card_are_one(gpu: str, table: in
     assert whole.predicted - total.predicted == pytest.approx(table * 128256 * 4096 * 8.5 / 8 / MIB, abs=1)
 
 
+def total_of(**config: Any) -> Missing | Prediction:
+    [total] = answers(row("llama.cpp", "2026-04", "Llama-8B Q8_0", L8, {"n_ctx": 4096, **config}, total_used_mib=9000))
+    return total
+
+
+def test_what_sees_or_guesses_beside_a_model_is_in_its_total_or_missing() -> None:
+    alone, seeing, guessing = total_of(), total_of(mmproj="x", mmproj_mib=800), total_of(spec="mtp n=1")
+    assert isinstance(alone, Prediction)
+    assert isinstance(seeing, Prediction)
+    assert isinstance(guessing, Prediction)
+    assert seeing.predicted - alone.predicted == 1050
+    assert guessing.predicted > alone.predicted + 16
+    for config, fact in (({"mmproj": "x"}, "mmproj"), ({"draft_model": "Qwen-0.5B"}, "draft model's size")):
+        lacking = total_of(**config)
+        assert isinstance(lacking, Missing)
+        assert fact in lacking.fact
+
+
+def test_a_pool_shared_with_a_draft_model_nobody_described_is_missing() -> None:
+    facts: dict[str, Any] = {"kv_gib": 50.0, "kv_tokens": 400000}
+    [lacking] = answers(row("vllm", "0.11", "Llama-8B", L8, {"speculative": {"model": "Qwen-0.6B"}}, **facts))
+    assert isinstance(lacking, Missing)
+    assert "draft" in lacking.fact
+
+
 def test_a_row_with_nothing_to_predict_is_listed_all_the_same() -> None:
     for measured in ({}, {"speed": 5}, {"kv_gib_approx": 50, "kv_tokens_approx": 525000}):
         [lacking] = answers(row("vllm", "0.21.0", "Gemma", {}, {}, **measured))
