@@ -81,6 +81,14 @@ def _shares(text: object) -> tuple[float, ...]:
     return tuple(float(each) for each in re.findall(r"\d+(?:\.\d+)?", text)) if isinstance(text, str) else ()
 
 
+def _ranks(row: Row, name: str) -> int:
+    told = int(row.number("config", name) or 1)
+    if told > MOST_RANKS:
+        raise MissingFact(f"config.{name}, a number of cards that can be")
+    return told
+
+
+MOST_RANKS = 1024
 HEADS, NO_MODEL = r"mtp|eagle|nextn", r"none|off|false|ngram|lookup|medusa|suffix"
 
 
@@ -103,8 +111,8 @@ def serve_options(row: Row) -> ServeOptions:
         engine=engine,  # type: ignore[arg-type]
         context=int(row.number("config", "max_model_len") or 0),
         users=int(row.number("config", "max_num_seqs") or 256),
-        tensor=int(row.number("config", "tp") or 1),
-        pipeline=int(row.number("config", "pp") or 1),
+        tensor=_ranks(row, "tp"),
+        pipeline=_ranks(row, "pp"),
         experts_apart=row.says("config", "enable_expert_parallel") is True,
         fraction=row.number("config", "gpu_memory_utilization") or usual_fraction(row),
         cache_type=row.text("config", "kv_cache_dtype", "auto"),
