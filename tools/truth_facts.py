@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 Facts = Mapping[str, object]
 GIB, MIB = 1 << 30, 1 << 20
-ABSURD, COUNTED = 1e13, 1e6
+ABSURD, COUNTED, LAYER_LIMIT = 1e13, 1e6, 1024
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?(?:[kK](?=\b))?")
 # how engines, configs and logs call the same fact
 ALIASES: Mapping[str, tuple[str, ...]] = {

@@ -5,10 +5,10 @@ import re
 from cortex.calculator.shape import Layer, Mla, Recurrence, Shape
 from cortex.calculator.weights import plain_weights
 from tools.truth_builds import COMPRESSED_FROM, built
-from tools.truth_facts import ABSURD, MissingFact, Row, number_of
+from tools.truth_facts import ABSURD, LAYER_LIMIT, MissingFact, Row, number_of
 
 FAMILIES = ("gpt-oss", "gemma", "command-r", "qwen3", "deepseek")
-LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
+EXPERT_LIMIT = 4096
 
 
 def shape_of(row: Row, width: float = 2.0) -> Shape:

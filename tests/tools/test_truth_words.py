@@ -1,5 +1,6 @@
 """Rows in other words than the known ones: names of other engines and configs, lists, patterns, devices, units."""
 
+import time
 from typing import Any
 
 import pytest
@@ -180,6 +181,18 @@ def test_a_pool_shared_with_a_draft_model_nobody_described_is_missing() -> None:
     [lacking] = answers(row("vllm", "0.11", "Llama-8B", L8, {"speculative": {"model": "Qwen-0.6B"}}, **facts))
     assert isinstance(lacking, Missing)
     assert "draft" in lacking.fact
+
+
+@pytest.mark.parametrize(
+    ("engine", "part", "name"),
+    [("llama.cpp", "hyperparams", "layers"), ("vllm", "config", "pp"), ("vllm", "config", "tp")],
+)
+def test_numbers_that_cannot_be_cost_no_second(engine: str, part: str, name: str) -> None:
+    given = row(engine, "", "Llama Q4_0", L8, {"n_ctx": 4096}, weights_mib=1.0, kv_gib=1.0, kv_tokens=9)
+    facts = {**given.part(part), name: 1 << 40}
+    began = time.process_time()
+    assert any(isinstance(each, Missing) for each in answers(Row({**given.row, part: facts})))
+    assert time.process_time() - began < 1
 
 
 def test_a_row_with_nothing_to_predict_is_listed_all_the_same() -> None:
