@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 Facts = Mapping[str, object]
 GIB, MIB = 1 << 30, 1 << 20
-ABSURD, COUNTED = 1e13, 1e6
+ABSURD, COUNTED, LAYER_LIMIT = 1e13, 1e6, 1024
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})+(?:\.\d+)?|(?<![\w.])-?\d+(?:\.\d+)?(?:[kK](?=\b))?")
 # how engines, configs and logs call the same fact
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +47,13 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "pp": ("pipeline_parallel_size", "pipeline_parallel", "pp_size"),
     "gpu_memory_utilization": ("mem_fraction_static", "gmu", "cuda_memory_fraction"),
     "max_num_batched_tokens": ("chunked_prefill_size", "max_batch_prefill_tokens"),
+    "spec": ("speculative", "draft", "draft_model", "spec_type"),
+    "mmproj": ("projector", "vision_projector"),
     "block_size": ("page_size",),
+    "kv_gib": ("kv_gib_approx",),
+    "kv_tokens": ("kv_tokens_approx", "num_tokens"),
+    "kv_blocks": ("num_gpu_blocks", "gpu_blocks"),
+    "max_concurrency": ("max_concurrency_x",),
 }
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from tools.truth_facts import GIB, MissingFact, Row
+from tools.truth_facts import GIB, LAYER_LIMIT, MissingFact, Row
 from tools.truth_mixes import LABELS, Sizes, bits, head, mean_bits, table
 
 MXFP4 = 4.25
@@ -72,6 +72,8 @@ def mixed(row: Row, label: str) -> float:
     params, body = row.params, _body_of(label)
     wide = _keeps_tables(label)
     values = row.count("hidden") * row.count("vocab")
+    if row.count("layers") > LAYER_LIMIT:
+        raise MissingFact("a number of layers that can be")
     if not values or not row.count("layers"):
         return params * bits(_plain(body)) / 8
     parts = _parts(row, params)

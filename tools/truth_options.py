@@ -28,16 +28,21 @@ def llama_options(row: Row) -> LlamaOptions:
         window_by_batch=WINDOWS_FROM <= month < WINDOWS_BY_UBATCH,
         key_type=key,
         value_type=value,
-        flash=flash_by_itself(row) if flash is None else flash,
+        flash=flash_by_itself(row) or "q" in value if flash is None else flash,  # small values need it
         gpu_layers=None if layers is None or layers >= 99 else int(layers),
         split=tuple(float(share) for share in split) if isinstance(split, list) else _shares(split),
         unified=unified,
-        cache_on_gpu=row.says("config", "no_kv_offload") is not True and row.says("config", "nkvo") is not True,
+        cache_on_gpu=_caches_on_cards(row),
         whole_window=row.says("config", "swa_full") is True or month < WINDOWS_FROM,
         outputs=1 if few_outputs(row) else None,
         pipelined=row.number("config", "n_copies") == 4,
         wide_mask=not few_outputs(row),
     )
+
+
+def _caches_on_cards(row: Row) -> bool:
+    kept = any(row.says("config", name) is True for name in ("no_kv_offload", "nkvo"))
+    return not kept and all(row.says("config", name) is not False for name in ("kv_offload", "offload_kqv"))
 
 
 def _labelled(row: Row, flag: str) -> float | None:
@@ -76,17 +81,38 @@ def _shares(text: object) -> tuple[float, ...]:
     return tuple(float(each) for each in re.findall(r"\d+(?:\.\d+)?", text)) if isinstance(text, str) else ()
 
 
+def _ranks(row: Row, name: str) -> int:
+    told = int(row.number("config", name) or 1)
+    if told > MOST_RANKS:
+        raise MissingFact(f"config.{name}, a number of cards that can be")
+    return told
+
+
+MOST_RANKS = 1024
+HEADS, NO_MODEL = r"mtp|eagle|nextn", r"none|off|false|ngram|lookup|medusa|suffix"
+
+
+def guessing(row: Row) -> str:
+    """What the row says of guessing tokens ahead."""
+    return row.text("config", "spec") or row.text("config", "speculative_config")
+
+
+def drafts_apart(row: Row) -> bool:
+    """Whether another model guesses, with layers and weights of its own."""
+    return bool(guessing(row)) and not re.search(f"{HEADS}|{NO_MODEL}", guessing(row))
+
+
 def serve_options(row: Row) -> ServeOptions:
-    drafts = row.text("config", "speculative") or row.text("config", "speculative_config")
+    drafts = guessing(row)
     guess = re.search(r"(?:n=|tokens\D{0,4})(\d+)", drafts)
-    own = re.search(r"mtp|eagle|nextn", drafts)
+    own = re.search(HEADS, drafts)
     engine = next((name for name in ("sglang", "tgi") if row.engine.startswith(name)), "vllm")
     return ServeOptions(
         engine=engine,  # type: ignore[arg-type]
         context=int(row.number("config", "max_model_len") or 0),
         users=int(row.number("config", "max_num_seqs") or 256),
-        tensor=int(row.number("config", "tp") or 1),
-        pipeline=int(row.number("config", "pp") or 1),
+        tensor=_ranks(row, "tp"),
+        pipeline=_ranks(row, "pp"),
         experts_apart=row.says("config", "enable_expert_parallel") is True,
         fraction=row.number("config", "gpu_memory_utilization") or usual_fraction(row),
         cache_type=row.text("config", "kv_cache_dtype", "auto"),

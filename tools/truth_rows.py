@@ -1,5 +1,6 @@
 """Predictions for rows of published measurements, quantity by quantity."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,13 +12,16 @@ from engines.habits import LlamaOptions
 from tools.truth_builds import few_outputs
 from tools.truth_facts import GIB, MIB, MissingFact, Row, is_card
 from tools.truth_files import file_weights, is_tied, mean_width, tables
-from tools.truth_options import llama_options
+from tools.truth_options import HEADS, drafts_apart, guessing, llama_options
 from tools.truth_parts import Answer, Missing, Prediction, attempt, measured_total
 from tools.truth_served import served
 from tools.truth_shapes import shape_of
 
 __all__ = ["Answer", "Missing", "Prediction", "answers"]
 FEW_OUTPUTS_COMPUTE = 90 * MIB  # newest llama.cpp, 38 to 135 MiB seen: used where width and vocabulary are unknown
+# machines whose processor and card have one memory
+SHARED = re.compile(r"\bM[1-9]\b|apple|metal|\bmac|unified|strix halo|jetson|gb10|dgx spark", re.IGNORECASE)
+PICTURE = 250  # MiB of one picture through a projector
 SERVED = ("vllm", "sglang", "tgi", "text-generation")
 
 
@@ -31,7 +35,7 @@ def answers(row: Row) -> list[Answer]:
         found.append(Missing("all" if not found else "the rest", str(error)))
     except (ArithmeticError, LookupError, ValueError) as error:
         found.append(Missing("all" if not found else "the rest", f"facts that make sense together ({error})"))
-    return found
+    return found or [Missing("all", "a measured quantity that is known here")]
 
 
 def _llama(row: Row) -> Iterator[Answer]:
@@ -43,7 +47,8 @@ def _llama(row: Row) -> Iterator[Answer]:
     layers = place(shape, options, 1)
     cache = sum(cache_bytes(shape, options, layers, 1))
     yield from _caches(row, shape, options, cache)
-    state = sum(state_bytes(shape, options, layers, 1))
+    kept = 1 + (row.number("config", "n_rs_seq", "rs_seq") or 0)  # states kept for tokens that may be taken back
+    state = sum(state_bytes(shape, options, layers, 1)) * kept
     yield from attempt("state", row.total("rs_mib"), lambda: state / MIB)
     yield from _compute(row, shape, options)
     yield from attempt("total", measured_total(row), lambda: _total(row, shape, options) / MIB)
@@ -124,7 +129,7 @@ def _by_number(sizes: dict[str, float]) -> dict[int, float]:
 
 def _total(row: Row, shape: Shape, options: LlamaOptions) -> float:
     """Weights on the cards, caches, compute and what the runtime takes; the table stays on the host unless tied."""
-    shared = "Max" in str(row.row.get("gpu", ""))  # memory that processor and card share
+    shared = SHARED.search(str(row.row.get("gpu", "")))
     cards = max(1, len([name for name in row.by_device("kv_mib") if is_card(name)]), len(options.split))
     planned = plan(shape, options, cards).devices
     compute = sum(each.compute for each in planned) if shape.hidden and shape.vocab else FEW_OUTPUTS_COMPUTE
@@ -133,4 +138,20 @@ def _total(row: Row, shape: Shape, options: LlamaOptions) -> float:
         weights -= tables(row)[0]
     if options.gpu_layers is not None:
         weights *= min(1.0, options.gpu_layers / (len(shape.layers) + 1))
-    return weights + sum(each.context for each in planned) + compute + OVERHEAD.likely * cards
+    context = sum(each.context for each in planned)
+    return weights + context + compute + _beside(row, shape, context, compute) + OVERHEAD.likely * cards
+
+
+def _beside(row: Row, shape: Shape, context: int, compute: int) -> float:
+    """What guesses ahead and what sees: a head within the file, a projector of a known size. Raises MissingFact."""
+    extra = 0.0
+    if drafts_apart(row):
+        raise MissingFact("the draft model's size")
+    if re.search(HEADS, guessing(row)):
+        extra += compute + context / max(1, sum(1 for layer in shape.layers if layer.kv_heads))
+    if row.raw("config", "mmproj") is not None and row.says("config", "mmproj") is not False:
+        size = row.number("config", "mmproj_mib") or row.number("measured", "mmproj_weights_mib")
+        if size is None:
+            raise MissingFact("config.mmproj_mib")
+        extra += (size + PICTURE) * MIB
+    return extra

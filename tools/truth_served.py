@@ -12,7 +12,7 @@ from engines.habits import ServeOptions
 from tools.truth_builds import counts_requests, shares_windows
 from tools.truth_facts import GIB, MIB, MissingFact, Row
 from tools.truth_files import is_tied
-from tools.truth_options import serve_options
+from tools.truth_options import drafts_apart, serve_options
 from tools.truth_parts import Answer, Missing, Prediction, attempt, measured_total
 from tools.truth_shapes import linear_layers, shape_of
 
@@ -47,29 +47,59 @@ def _weights_measured(row: Row) -> float | None:
 def _pool(row: Row, options: ServeOptions) -> Iterator[Answer]:
     """The cache: bytes from tokens, tokens from bytes, and how many full requests they hold."""
     blocks, block = row.number("measured", "kv_blocks"), int(row.number("measured", "block_size") or options.block)
-    tokens, held = row.number("measured", "kv_tokens"), row.number("measured", "kv_gib")
-    if tokens is None and blocks is not None:
-        tokens = blocks * block
-    sides = [row.number("measured", side) for side in ("k_gib", "v_gib")]
+    counted = None if blocks is None else blocks * block
+    told, held = row.number("measured", "kv_tokens"), row.number("measured", "kv_gib")
+    tokens = counted if told is None else told
     if tokens is None or (held is not None and held <= 0):
         yield from attempt("kv_cache", held, lambda: _lacking("the number of tokens kept"))
         return
-    shape = shape_of(row) if shares_windows(row) else unwindowed(shape_of(row))
-    if blocks is not None:
-        yield Prediction("kv_tokens", blocks * block, tokens)
-    width = sum(kind.page / kind.tokens * kind.layers for kind in kinds_of(shape, options) if kind.tokens)
-    if any(side is not None for side in sides):
-        yield Prediction("kv_cache", tokens * width / GIB, sum(side or 0 for side in sides))
+    if drafts_apart(row):
+        raise MissingFact("the draft model's layers")
+    try:
+        shape = shape_of(row) if shares_windows(row) else unwindowed(shape_of(row))
+    except MissingFact:
+        yield from _requests(row, options, tokens)
+        raise
+    if counted is not None:
+        yield Prediction("kv_tokens", counted, tokens)
+    yield from _sides(row, shape, options, tokens)
     if shape.recurrent or len(kinds_of(shape, options)) > 1:
         yield from _hybrid(row, shape, options, held, tokens)
-        return
+    else:
+        yield from _alike(row, shape, options, held, tokens, counted=counted is not None)
+
+
+def _width(shape: Shape, options: ServeOptions) -> float:
+    """Bytes per token on a rank."""
+    return sum(kind.page / kind.tokens * kind.layers for kind in kinds_of(shape, options) if kind.tokens)
+
+
+def _sides(row: Row, shape: Shape, options: ServeOptions, tokens: float) -> Iterator[Answer]:
+    """Keys and values, as SGLang tells them."""
+    sides = [row.number("measured", side) for side in ("k_gib", "v_gib")]
+    if any(side is not None for side in sides):
+        yield Prediction("kv_cache", tokens * _width(shape, options) / GIB, sum(side or 0 for side in sides))
+
+
+def _alike(
+    row: Row, shape: Shape, options: ServeOptions, held: float | None, tokens: float, *, counted: bool
+) -> Iterator[Answer]:
+    """Layers that all cache alike: a token costs the same wherever it lies."""
+    budget = tokens * _width(shape, options)
     if held is not None:
-        yield Prediction("kv_cache", tokens * width / GIB, held)
-        if blocks is None:
-            yield Prediction("kv_tokens", tokens_held(shape, options, int(held * GIB)), tokens)
+        yield Prediction("kv_cache", budget / GIB, held)
+        budget = held * GIB
+        if not counted:
+            yield Prediction("kv_tokens", tokens_held(shape, options, int(budget)), tokens)
     most = row.number("measured", "max_concurrency")
-    budget = tokens * width if held is None else held * GIB
     yield from attempt("max_concurrency", most, lambda: _concurrency(shape, options, budget))
+
+
+def _requests(row: Row, options: ServeOptions, tokens: float) -> Iterator[Answer]:
+    """Of a model nobody described: builds that tell tokens as full requests times their length tell those as well."""
+    most = row.number("measured", "max_concurrency")
+    if most is not None and options.context and counts_requests(row):
+        yield Prediction("max_concurrency", tokens / options.context, most)
 
 
 def unwindowed(shape: Shape) -> Shape:

@@ -5,10 +5,10 @@ import re
 from cortex.calculator.shape import Layer, Mla, Recurrence, Shape
 from cortex.calculator.weights import plain_weights
 from tools.truth_builds import COMPRESSED_FROM, built
-from tools.truth_facts import MissingFact, Row
+from tools.truth_facts import ABSURD, LAYER_LIMIT, MissingFact, Row, number_of
 
 FAMILIES = ("gpt-oss", "gemma", "command-r", "qwen3", "deepseek")
-LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
+EXPERT_LIMIT = 4096
 
 
 def shape_of(row: Row, width: float = 2.0) -> Shape:
@@ -169,25 +169,32 @@ def _heads(row: Row, windowed: bool, index: int, mla: Mla | None) -> tuple[int, 
     if mla is not None:
         return 1, mla.rank + mla.rope, 0
     if row.count("kv_lora_rank") and whole_heads(row):
-        key = row.count("qk_nope_head_dim") + row.count("qk_rope_head_dim")
-        return row.count("heads"), key, row.count("v_head_dim")
+        whole = row.count("qk_nope_head_dim") + row.count("qk_rope_head_dim")
+        return row.count("heads"), whole, row.count("v_head_dim")
     side = "swa" if windowed else "full"
     width = row.count(f"{side}_kv_dim")
     if width:
         return 1, width, width
-    widths = row.count("key_width"), row.count("value_width")
-    if all(widths):
-        return 1, *widths
+    key, value = _at(row, "key_width", index), _at(row, "value_width", index)
+    if key is not None and value is not None:
+        return 1, key, value
     return _plain_heads(row, side, index)
 
 
+def _at(row: Row, name: str, index: int) -> int | None:
+    """A size of this layer, where a list has one for each, or of all of them."""
+    told = row.raw("hyperparams", name)
+    if isinstance(told, list):
+        told = told[index] if index < len(told) else None
+    found = number_of(told)
+    return int(found) if found is not None and 0 <= found < ABSURD else None
+
+
 def _plain_heads(row: Row, side: str, index: int) -> tuple[int, int, int]:
-    listed = row.raw("hyperparams", "kv_heads")
-    if isinstance(listed, list) and index < len(listed):
-        kv_heads = int(listed[index]) if isinstance(listed[index], int) else 0
-    else:
-        kv_heads = int(row.number("hyperparams", f"{side}_kv_heads", f"kv_heads_{side}")
-                       or row.need("hyperparams", "kv_heads"))  # fmt: skip
+    of_side = row.number("hyperparams", f"{side}_kv_heads", f"kv_heads_{side}")
+    kv_heads = _at(row, "kv_heads", index) if of_side is None else int(of_side)
+    if kv_heads is None:
+        raise MissingFact("hyperparams.kv_heads")
     told = row.number("hyperparams", f"{side}_head_dim", f"head_dim_{side}", "head_dim")
     key, value = row.number("hyperparams", "key_dim"), row.number("hyperparams", "value_dim")
     if told is None and (key is None or value is None):

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cortex.calculator.hf_families import ALL_WINDOWED, ENCODERS, LIGHTNING, PERIODS, stem, usual
+from cortex.calculator.hf_families import COMPRESSING, LIGHTNING, stem, usual
 from cortex.calculator.shape import Layer, Mla, Recurrence
 from cortex.calculator.unreadable import UnreadableModel
 
-LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096
+LAYER_LIMIT, EXPERT_LIMIT, LONGEST = 1024, 4096, 100
 INNER = ("text_config", "language_config", "llm_config", "thinker_config")
 NESTED = ("attn_config", "ffn_config")  # DBRX and MPT describe parts of a layer apart
 LENGTHS = ("model_max_length", "max_position_embeddings", "n_positions", "max_seq_len", "seq_length",
@@ -28,7 +28,8 @@ class Config:
 
     @property
     def family(self) -> str:
-        return str(self.values.get("model_type", ""))
+        value = self.values.get("model_type")
+        return value[:LONGEST] if isinstance(value, str) else ""
 
     @property
     def stem(self) -> str:
@@ -87,13 +88,25 @@ def language_config(values: Mapping[str, object]) -> Config:
     for name in NESTED:
         part = values.get(name)
         values = {**part, **values} if isinstance(part, dict) else values
-    sizes = usual(str(values.get("model_type", "")))
+    values = {**values, **_of_blocks(values)}
+    sizes = usual(Config(values).family)
     return Config(sizes | dict(values), left_out=tuple(name for name in sizes if name not in values))
+
+
+def _of_blocks(values: Mapping[str, object]) -> dict[str, object]:
+    """What a search for smaller models left of each layer's attention, as lists: heads that share one, or none."""
+    blocks, heads = values.get("block_configs"), values.get("num_attention_heads")
+    if not isinstance(blocks, list) or not isinstance(heads, int):
+        return {}
+    parts = [block.get("attention") if isinstance(block, dict) else None for block in blocks[:LAYER_LIMIT]]
+    groups = [part.get("n_heads_in_group") if isinstance(part, dict) else None for part in parts]
+    kept = [heads // group if isinstance(group, int) and 0 < group <= heads else 0 for group in groups]
+    return {"num_key_value_heads": kept, "layer_types": ["full_attention" if each else "mlp" for each in kept]}
 
 
 def mla_of(config: Config) -> Mla | None:
     rank, rope = config.number("kv_lora_rank"), config.number("qk_rope_head_dim")
-    if not rank or not rope:
+    if not rank or not rope or config.values.get("use_mla") is False:
         return None
     return Mla(rank, rope, config.number("qk_nope_head_dim"), config.number("v_head_dim"), config.number("q_lora_rank"))
 
@@ -120,68 +133,6 @@ def recurrence_of(config: Config) -> Recurrence | None:
     inner_size = whole or width or config.number("mamba_expand", "expand", default=2) * hidden
     groups = config.number("mamba_n_groups", "n_groups") if heads else 0
     return Recurrence(inner_size, state, groups, heads, config.number("mamba_d_conv", "conv_kernel", default=4))
-
-
-def kinds_of(config: Config, count: int) -> list[str]:
-    """One word per layer: full, window, chunk, state, conv, both; none or experts where tokens are not mixed."""
-    if config.stem in ENCODERS or not count:
-        return ["full"] * count
-    listed = next(filter(None, map(config.flags, LISTS)), ())
-    if listed and not isinstance(listed, str) and len(listed) >= count:
-        return [_word(each) for each in listed[:count]]
-    pattern = config.values.get("hybrid_override_pattern")
-    if isinstance(pattern, str) and len(pattern) >= count:
-        return [LETTERS.get(letter, "none") for letter in pattern[:count]]
-    return _kinds_by_rule(config, count)
-
-
-LISTS = ("layer_types", "layers_block_type", "attn_type_list")
-LETTERS = {"M": "state", "*": "full", "E": "experts"}
-STATES = ("linear_attention", "mamba", "mamba2", "recurrent", "0")
-
-
-def _word(kind: object) -> str:
-    text = str(kind)
-    if "slid" in text:
-        return "window"
-    if "chunk" in text:
-        return "chunk"
-    if text in STATES:
-        return "state"
-    return {"hybrid": "both", "conv": "conv", "mlp": "none", "moe": "experts"}.get(text, "full")
-
-
-def _kinds_by_rule(config: Config, count: int) -> list[str]:
-    family = config.family
-    kda = config.values.get("linear_attn_config")
-    if isinstance(kda, dict):
-        full = Config(kda).indexes("full_attn_layers")
-        return ["full" if index + 1 in full else "state" for index in range(count)]
-    if family in ("mamba", "mamba2", "falcon_mamba"):
-        return ["state"] * count
-    if family == "falcon_h1":
-        return ["both"] * count
-    attending = config.indexes("attn_layer_indices") or config.indexes("full_attn_idxs")
-    if attending:
-        return ["full" if index in attending else "state" for index in range(count)]
-    period = config.number("attn_layer_period", "full_attention_interval")
-    if period:
-        offset = config.number("attn_layer_offset", default=period - 1)
-        return ["full" if index % period == offset else "state" for index in range(count)]
-    return _windows_by_rule(config, count)
-
-
-def _windows_by_rule(config: Config, count: int) -> list[str]:
-    family = config.stem
-    if family in PERIODS:
-        period = config.number("sliding_window_pattern", "_sliding_window_pattern", default=PERIODS[family])
-        word = "chunk" if family == "llama4" else "window"
-        return ["full" if period and index % period == period - 1 else word for index in range(count)]
-    if config.says("use_sliding_window"):
-        first = config.number("max_window_layers", default=count)
-        return ["window" if index >= first else "full" for index in range(count)]
-    whole = family in ALL_WINDOWED and config.number("sliding_window") > 0
-    return ["window" if whole else "full"] * count
 
 
 ATTENDING = ("full", "window", "chunk", "both")
@@ -231,7 +182,8 @@ def _heads(config: Config, kind: str, hidden: int, mla: Mla | None) -> tuple[int
     if kind == "full":
         size = config.number("global_head_dim", default=size)
         kv_heads = config.number("num_global_key_value_heads", default=kv_heads)
-    return heads, kv_heads, size, config.number("v_head_dim", default=size)
+    plain = config.stem in COMPRESSING  # without compressed heads those have values as wide as their keys
+    return heads, kv_heads, size, size if plain else config.number("v_head_dim", default=size)
 
 
 def _window(config: Config, kind: str) -> int:

@@ -3,7 +3,8 @@
 ENCODERS = frozenset(
     {"bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "nomic_bert", "modernbert", "mpnet",
      "distilbert", "deberta", "deberta-v2", "new", "camembert", "electra", "gte", "eurobert", "neobert", "jina_bert",
-     "jina_embeddings_v3", "albert", "ernie", "convbert", "megatron-bert", "mobilebert", "squeezebert"}
+     "jina_embeddings_v3", "albert", "ernie", "convbert", "megatron-bert", "mobilebert", "squeezebert",
+     "llama_bidirec"}
 )  # fmt: skip
 # families whose window covers every layer, when there is one
 ALL_WINDOWED = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "ministral"})
@@ -76,6 +77,11 @@ def stem(family: str) -> str:
     return family.removesuffix("_model").removesuffix("_text")
 
 
+COMPRESSING = frozenset({"deepseek_v2", "deepseek_v3", "kimi_k2"})
+COMPRESSED = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
+
+
 def usual(family: str) -> dict[str, int]:
     """The sizes a config of this family need not name."""
-    return {name: size for name, size in zip(SIZES, USUAL.get(stem(family), ()), strict=False) if size}
+    sizes = {name: size for name, size in zip(SIZES, USUAL.get(stem(family), ()), strict=False) if size}
+    return sizes | (COMPRESSED if stem(family) in COMPRESSING else {})

@@ -9,13 +9,13 @@ from cortex.calculator.hf_config import (
     WIDTH,
     Config,
     absurd,
-    kinds_of,
     language_config,
     layer_of,
     mla_of,
     recurrence_of,
 )
 from cortex.calculator.hf_families import ENCODERS, KNOWN
+from cortex.calculator.hf_kinds import kinds_of
 from cortex.calculator.hf_tensors import Totals, parameters, types_of, with_experts_found, with_heads_found
 from cortex.calculator.ranges import LocalFile
 from cortex.calculator.safetensors import OpenFile, Weight, read_json, read_model
@@ -50,7 +50,8 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
         [replace(each, shared_kv=index >= own, weights=sums.weights(index)) for index, each in enumerate(bare)]
     )
     drafts = [replace(layers[-1], draft=True, weights=LayerWeights(split=sums.draft))] if sums.draft else []
-    encodes = config.stem in ENCODERS or config.says("use_bidirectional_attention")
+    both_ways = config.says("use_bidirectional_attention") or config.values.get("is_causal") is False
+    encodes = config.stem in ENCODERS or both_ways
     shape = Shape(
         name=name,
         family=config.family,
@@ -71,7 +72,7 @@ def shape_of(name: str, values: Mapping[str, object], weights: Iterable[Weight])
         parameters=parameters(tensors, values),
         quantization=_quantization(values, tensors),
         types=types_of(tensors),
-        assumptions=(*_assumptions(config, kinds, layers), *_holes(layers), *_left_alone(sums)),
+        assumptions=(*_assumptions(config, kinds, layers), *_holes(layers), *_left_alone(sums), *_narrow_cache(values)),
     )
     why = why_impossible(shape)
     if why:
@@ -97,6 +98,16 @@ def _holes(layers: Sequence[Layer]) -> Iterator[str]:
 def _left_alone(sums: Totals) -> Iterator[str]:
     if sums.silent:
         yield f"{sums.silent / (1 << 30):.1f} GiB of its files make speech: engines that serve text do not load them."
+
+
+def _narrow_cache(values: Mapping[str, object]) -> Iterator[str]:
+    """Files that come with scales for a narrow cache: which engines then keep one without being told is left open."""
+    described = values.get("quantization_config")
+    if isinstance(described, dict) and any(described.get(name) for name in NARROW):
+        yield "Its files are made for a cache of 8 bits: an engine that keeps one by itself holds twice the tokens."
+
+
+NARROW = ("kv_cache_scheme", "kv_cache_quant_algo")
 
 
 def _assumptions(config: Config, kinds: Sequence[str], layers: Sequence[Layer]) -> Iterator[str]:

@@ -19,7 +19,7 @@ TABLES = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_em
 HEADS = frozenset({"lm_head", "output_layer", "embed_out"})
 COMPRESSED = ("kv_a_proj", "q_a_proj", "qkv_a_proj", "mlp.gate.", "router", "e_score", "indexer")
 FUSED = ("qkv_proj.", "query_key_value.", "Wqkv.", "qkv.", "attn.c_attn.")
-EXPERTS = (".experts.", "experts.gate_up_proj", "experts.down_proj", "block_sparse_moe.input_linear",
+EXPERTS = (".experts.", "block_sparse_moe.input_linear",
            "block_sparse_moe.output_linear")  # fmt: skip
 SCALES = ("absmax", "quant_map", "quant_state", "scale", "scales", "scale_inv", "qzeros", "zero_point", "g_idx",
           "weight_shape", "input_scale", "_scales", "bitsandbytes__nf4", "bitsandbytes__fp4")  # fmt: skip

@@ -248,7 +248,7 @@ def graph_bytes(shape: Shape, options: ServeOptions) -> float:
 
 
 def _yields(shape: Shape, options: ServeOptions, cards: list[Card], terms: Sequence[Term]) -> Yields:
-    budget = min(cache_budget(options, card, terms) for card in cards)
+    budget = max(0, min(cache_budget(options, card, terms) for card in cards))
     return Yields(budget, tokens_held(shape, options, budget), concurrency(shape, options, budget))
 
 

@@ -99,7 +99,7 @@ def test_every_term_and_every_yield_is_finite_and_not_negative(shape: Shape, giv
             assert 0 <= term.low <= term.likely <= term.high
             assert math.isfinite(term.high)
     assert found.yields is not None
-    assert found.yields.tokens >= 0
+    assert min(found.yields.tokens, found.yields.cache, found.yields.users) >= 0
     assert math.isfinite(found.yields.users)
 
 
@@ -130,6 +130,32 @@ def test_ranks_together_hold_no_less_than_the_whole(shape: Shape, given_options:
     for layer in stage_layers(shape, whole):
         assert ranks * token_bytes(layer, shape, apart) >= token_bytes(layer, shape, whole)
         assert ranks * state_page(layer, shape, apart) >= state_page(layer, shape, whole)
+
+
+HYBRID = {"hidden_size": 2048, "head_dim": 256, "linear_conv_kernel_dim": 4, "linear_key_head_dim": 128,
+          "linear_num_key_heads": 16, "linear_value_head_dim": 128, "full_attention_interval": 4}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "gib", "tokens", "users"),
+    [
+        ({"model_type": "qwen3_5_moe_text", "num_hidden_layers": 40, "num_attention_heads": 16,
+          "num_key_value_heads": 2, "linear_num_value_heads": 32},
+         ServeOptions(context=131072, cache_type="fp8"), 5.98, 567978, 4.33),
+        ({"model_type": "qwen3_5_text", "num_hidden_layers": 64, "num_attention_heads": 24,
+          "num_key_value_heads": 4, "linear_num_value_heads": 48},
+         ServeOptions(context=131072, cache_type="fp8_e4m3", tensor=2), 4.99, 302921, 2.31),
+        ({"model_type": "qwen3", "num_hidden_layers": 40, "num_attention_heads": 40, "num_key_value_heads": 8,
+          "head_dim": 128, "full_attention_interval": 0}, ServeOptions(context=32768), 6.51, 42656, 1.30),
+    ],
+    ids=["qwen3.6-35b-a3b", "qwen3.8-27b-fp8", "qwen3-14b"],
+)  # fmt: skip
+def test_what_users_posted_of_their_starts_is_computed_from_configs(
+    config: dict[str, Any], options: ServeOptions, gib: float, tokens: int, users: float
+) -> None:
+    shape = shape_of("posted", HYBRID | config, ())
+    assert tokens_held(shape, options, int(gib * GIB)) == tokens
+    assert concurrency(shape, options, int(gib * GIB)) == pytest.approx(users, abs=0.006)
 
 
 def test_experts_of_four_bits_are_padded_to_the_tiles_of_their_kernels() -> None:

@@ -71,10 +71,17 @@ LIGHTNING = {"model_type": "minimax_text_01", "hidden_size": 6144, "num_hidden_l
              "num_key_value_heads": 8, "head_dim": 128, "attn_type_list": ([0] * 7 + [1]) * 10,
              "vocab_size": 200064}  # fmt: skip
 
+SEARCHED = {"model_type": "nemotron-nas", "hidden_size": 8192, "num_hidden_layers": 3, "num_attention_heads": 64,
+            "num_key_value_heads": None, "vocab_size": 128256, "block_configs": [
+                {"attention": {"n_heads_in_group": 8, "no_op": False}, "ffn": {"ffn_mult": 2.625}},
+                {"attention": {"n_heads_in_group": None, "no_op": True}, "ffn": {"ffn_mult": 1.0}},
+                {"attention": {"n_heads_in_group": 16, "no_op": False}, "ffn": {"ffn_mult": 5.25}}]}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("config", "kinds"),
     [
+        (SEARCHED, {(8, 2048, 0), (0, 0, 0), (4, 1024, 0)}),
         (GEMMA_4B, {(4, 2048, 1024), (4, 2048, 0)}),
         (LLAVA, {(32, 8192, 0)}),
         (PIXTRAL, {(8, 2048, 0)}),
@@ -99,6 +106,13 @@ def test_what_a_config_leaves_out_is_as_usual_and_told() -> None:
     assert (len(shape.trunk), shape.heads, shape.vocab, shape.context) == (34, 8, 262208, 131072)
     assert sum(not layer.window for layer in shape.trunk) == 5
     assert any("leaves out num_attention_heads" in each for each in shape.assumptions)
+
+
+def test_compressed_heads_are_as_usual_unless_the_config_does_without() -> None:
+    small = {"model_type": "deepseek_v2", "hidden_size": 2048, "num_hidden_layers": 27, "num_attention_heads": 16}
+    assert seen(read({"model_type": "x", "language_config": small})) == {(1, 576, 0)}
+    plain = {**small, "use_mla": False, "kv_lora_rank": None, "qk_rope_head_dim": 0, "v_head_dim": 0, "head_dim": 128}
+    assert seen(read({"model_type": "x", "language_config": plain})) == {(16, 2 * 16 * 128, 0)}
 
 
 def test_heads_of_a_part_that_leaves_them_out_are_counted() -> None:
@@ -143,8 +157,10 @@ def test_encoders_cache_nothing_and_serve_as_many_as_are_let_in(config: dict[str
 
 
 def test_an_embedder_that_looks_both_ways_caches_nothing() -> None:
-    both = {**GEMMA_4B["text_config"], "use_bidirectional_attention": True}  # type: ignore[dict-item]
-    assert not read(both).causal
+    text: dict[str, Any] = GEMMA_4B["text_config"]  # type: ignore[assignment]
+    assert not read({**text, "use_bidirectional_attention": True}).causal
+    assert not read({**text, "is_causal": False}).causal
+    assert read({**text, "is_causal": True, "use_bidirectional_attention": False}).causal
 
 
 @pytest.mark.parametrize(
@@ -219,6 +235,14 @@ def test_experts_in_one_tensor_are_experts() -> None:
     assert read(config, tensors).layers[0].weights.experts == 8 * 256 * 64 * 2
 
 
+def test_an_expert_that_all_tokens_share_is_split_and_not_dealt_out() -> None:
+    at = "model.layers.0.mlp."
+    tensors = {f"{at}experts.0.down_proj.weight": ("BF16", (64, 32)),
+               f"{at}shared_experts.down_proj.weight": ("BF16", (64, 96))}  # fmt: skip
+    weights = read({**SMALL, "model_type": "deepseek_v3", "n_routed_experts": 1}, tensors).layers[0].weights
+    assert (weights.experts, weights.split) == (64 * 32 * 2, 64 * 96 * 2)
+
+
 def test_files_prove_the_heads_of_a_family_nobody_knows() -> None:
     tensors = {f"model.layers.{index}.self_attn.k_proj.weight": ("BF16", (16, 64)) for index in range(2)}
     assert seen(read({**SMALL, "model_type": "novelty"}, tensors)) == {(1, 32, 0)}
@@ -243,6 +267,14 @@ def test_files_prove_the_heads_of_a_family_nobody_knows() -> None:
 def test_packed_weights_are_counted_one_by_one(config: dict[str, object], tensors: Tensors) -> None:
     layers = {f"model.layers.0.{name}": each for name, each in tensors.items()}
     assert read({**SMALL, "quantization_config": config}, layers).parameters == 64 * 64
+
+
+@pytest.mark.parametrize("scheme", [{"kv_cache_scheme": {"num_bits": 8}}, {"kv_cache_quant_algo": "FP8"}])
+def test_files_made_for_a_narrow_cache_say_so(scheme: dict[str, object]) -> None:
+    told = read({**SMALL, "quantization_config": {"quant_method": "modelopt", **scheme}}).assumptions
+    assert any("cache of 8 bits" in each for each in told)
+    plain = read({**SMALL, "quantization_config": {"kv_cache_scheme": None}}).assumptions
+    assert not any("cache of 8 bits" in each for each in plain)
 
 
 def test_floats_are_held_as_wide_as_the_engine_computes() -> None:

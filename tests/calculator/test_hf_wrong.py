@@ -80,6 +80,15 @@ def test_headers_that_are_too_large_together_are_refused(tmp_path: Path) -> None
     assert "larger than any" in found.why
 
 
+@pytest.mark.parametrize("family", [[0] * 500_000, {"a": 1}, 5, "x" * 1_000_000])
+def test_a_family_that_is_no_name_is_unknown(tmp_path: Path, family: object) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "model_type": family}))
+    (tmp_path / "model.safetensors").write_bytes(header(WHOLE))
+    began = time.process_time()
+    assert "is not known" in read_folder(tmp_path).assumptions[0]
+    assert time.process_time() - began < 1
+
+
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(UnreadableModel, match="it is no file"):

@@ -1,5 +1,6 @@
 """Rows in other words than the known ones: names of other engines and configs, lists, patterns, devices, units."""
 
+import time
 from typing import Any
 
 import pytest
@@ -35,7 +36,29 @@ def row(engine: str, version: str, model: str, facts: dict[str, Any], config: di
                 "config": config, "gpu": "H100 80GB", "measured": measured})  # fmt: skip
 
 
+HYBRID = {"layers": 64, "full_layers": 16, "linear_layers": 48, "hidden": 5120, "kv_heads": 4, "head_dim": 256,
+          "ssm_d_conv": 4, "ssm_d_inner": 6144, "ssm_d_state": 128, "ssm_dt_rank": 48, "ssm_n_group": 16,
+          "vocab": 248320, "params_b": 26.9}  # fmt: skip
+SMALL_HYBRID = HYBRID | {"layers": 40, "full_layers": 10, "linear_layers": 30, "hidden": 2048, "kv_heads": 2,
+                         "ssm_d_inner": 4096, "ssm_dt_rank": 32}  # fmt: skip
+LISTED = {"n_layer": 60, "n_embd": 5376, "n_head": 32, "n_embd_k_gqa": ([4096] * 5 + [2048]) * 10,
+          "n_embd_v_gqa": ([4096] * 5 + [2048]) * 10, "n_swa": 1024, "swa_pattern": 6, "n_vocab": 262144}  # fmt: skip
+# what users of vLLM, llama.cpp and Ollama posted of their starts in 2025 and 2026
+POSTED = [
+    row("vllm", "2026-08", "Qwen3.8-27B-FP8", HYBRID, {"tp": 2, "kv_cache_dtype": "fp8_e4m3", "max_model_len": 131072},
+        kv_gib=4.99, kv_tokens=302921, max_concurrency=2.31),
+    row("vllm", "v0.24.0", "Qwen3.6-35B-A3B-nvfp4", SMALL_HYBRID, {"kv_cache_dtype": "fp8", "max_model_len": 131072},
+        kv_gib=5.98, kv_tokens=567978, max_concurrency=4.33),
+    row("vllm", "2025-10", "Qwen3-14B", L8 | {"layers": 40}, {"max_model_len": 32768}, kv_gib=6.51, kv_tokens=42656,
+        max_concurrency=1.30),
+    row("ollama", "0.30.2 (2026-06)", "gpt-oss-120b", GPT_OSS | {"full_layers": 18, "swa_layers": 18,
+        "swa_window": 128}, {"n_ctx": 262144, "n_seq_max": 2, "n_batch": 1024, "n_ubatch": 1024,
+        "kv_unified": False}, kv_full_mib={"ROCm0": 9216.0}, kv_swa_mib={"ROCm0": 90.0}),
+    row("ik_llama.cpp", "2025-06", "Qwen3-235B IQ3_K", {"params_b": 235.094, "bpw": 3.9034}, {}, weights_gib=106.83),
+    row("llama.cpp", "b9031", "gemma-4-31B", LISTED, {"n_ctx": 8192}, kv_mib=1840.0),
+]  # fmt: skip
 ROWS = [
+    *POSTED,
     row("vllm", "0.6.4-ish (V0)", "Llama-3.1-8B", L8, {"max_model_len": 20000}, kv_gib=3.81, kv_blocks=1952,
         max_concurrency=1.56),
     row("vllm", "v0.7.1", "Llama-3.1-70B-quantized.w8a8", L70, {"max_model_len": "2,048"}, weights_gib=67.7229,
@@ -123,6 +146,69 @@ def test_what_a_row_leaves_open_is_named_and_not_guessed(
 )  # fmt: skip
 def test_numbers_are_found_in_words(text: object, number: float | None) -> None:
     assert number_of(text) == number
+
+
+@pytest.mark.parametrize(("gpu", "table"), [("M4 Max 128GB", 0), ("RTX PRO 6000 Max-Q", 1), ("Tesla M40", 1)])
+def test_a_table_is_on_the_host_unless_host_and_card_are_one(gpu: str, table: int) -> None:
+    given = row("llama.cpp", "2026-04", "Llama-8B Q8_0", L8, {"n_ctx": 4096}, total_used_mib=9000)
+    [total] = answers(Row({**given.row, "gpu": gpu}))
+    [whole] = answers(Row({**given.row, "gpu": "Apple silicon"}))
+    assert isinstance(total, Prediction)
+    assert isinstance(whole, Prediction)
+    assert whole.predicted - total.predicted == pytest.approx(table * 128256 * 4096 * 8.5 / 8 / MIB, abs=1)
+
+
+def total_of(**config: Any) -> Missing | Prediction:
+    [total] = answers(row("llama.cpp", "2026-04", "Llama-8B Q8_0", L8, {"n_ctx": 4096, **config}, total_used_mib=9000))
+    return total
+
+
+def test_what_sees_or_guesses_beside_a_model_is_in_its_total_or_missing() -> None:
+    alone, seeing, guessing = total_of(), total_of(mmproj="x", mmproj_mib=800), total_of(spec="mtp n=1")
+    assert isinstance(alone, Prediction)
+    assert isinstance(seeing, Prediction)
+    assert isinstance(guessing, Prediction)
+    assert seeing.predicted - alone.predicted == 1050
+    assert guessing.predicted > alone.predicted + 16
+    for config, fact in (({"mmproj": "x"}, "mmproj"), ({"draft_model": "Qwen-0.5B"}, "draft model's size")):
+        lacking = total_of(**config)
+        assert isinstance(lacking, Missing)
+        assert fact in lacking.fact
+
+
+def test_a_pool_shared_with_a_draft_model_nobody_described_is_missing() -> None:
+    facts: dict[str, Any] = {"kv_gib": 50.0, "kv_tokens": 400000}
+    [lacking] = answers(row("vllm", "0.11", "Llama-8B", L8, {"speculative": {"model": "Qwen-0.6B"}}, **facts))
+    assert isinstance(lacking, Missing)
+    assert "draft" in lacking.fact
+
+
+@pytest.mark.parametrize(
+    ("engine", "part", "name"),
+    [("llama.cpp", "hyperparams", "layers"), ("vllm", "config", "pp"), ("vllm", "config", "tp")],
+)
+def test_numbers_that_cannot_be_cost_no_second(engine: str, part: str, name: str) -> None:
+    given = row(engine, "", "Llama Q4_0", L8, {"n_ctx": 4096}, weights_mib=1.0, kv_gib=1.0, kv_tokens=9)
+    facts = {**given.part(part), name: 1 << 40}
+    began = time.process_time()
+    assert any(isinstance(each, Missing) for each in answers(Row({**given.row, part: facts})))
+    assert time.process_time() - began < 1
+
+
+def test_a_row_with_nothing_to_predict_is_listed_all_the_same() -> None:
+    for measured in ({}, {"speed": 5}, {"kv_gib_approx": 50, "kv_tokens_approx": 525000}):
+        [lacking] = answers(row("vllm", "0.21.0", "Gemma", {}, {}, **measured))
+        assert isinstance(lacking, Missing)
+
+
+def test_requests_at_once_follow_from_tokens_where_a_build_tells_them_so() -> None:
+    facts: dict[str, Any] = {"kv_gib": 9.92, "kv_tokens": 1062157, "max_concurrency": 129.66}
+    told = answers(row("vllm", "0.21.0", "gemma-4-E2B", {"src": "not recorded"}, {"max_model_len": 8192}, **facts))
+    assert [(each.quantity, round(each.error, 4)) for each in told if isinstance(each, Prediction)] == [
+        ("max_concurrency", 0.0)
+    ]
+    before = answers(row("vllm", "0.10.2", "gemma-3", {}, {"max_model_len": 8192}, **facts))
+    assert not [each for each in before if isinstance(each, Prediction)]
 
 
 def test_a_total_counts_in_any_unit_and_on_any_named_card() -> None:
