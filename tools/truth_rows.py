@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from cortex.calculator.ggml import row_bytes
 from cortex.calculator.llamacpp import cache_bytes, plan, state_bytes
 from cortex.calculator.llamacpp_options import place
 from cortex.calculator.memory import OVERHEAD
@@ -89,8 +90,8 @@ def _caches(row: Row, shape: Shape, options: LlamaOptions, cache: int) -> Iterat
     for both in (parts, *([] if "kv_mib" in row.part("measured") else [sides])):
         if both[0] is not None and both[1] is not None:
             yield Prediction("kv_cache", cache / MIB, both[0] + both[1])
-    yield from attempt("kv_cache", row.total("kv_main_mib"), lambda: cache / MIB)
-    index = sum(layer.indexer for layer in shape.layers) * 2 * options.total_context(shape)
+    index = sum(row_bytes(options.key_type, layer.indexer) for layer in shape.layers) * options.total_context(shape)
+    yield from attempt("kv_cache", row.total("kv_main_mib"), lambda: (cache - index) / MIB)
     yield from attempt("kv_index", row.total("kv_indexer_mib"), lambda: index / MIB)
     attending = sum(1 for layer in shape.layers if layer.kv_heads)
     yield from attempt("draft_kv_cache", row.total("draft_kv_mib"), lambda: cache / max(attending, 1) / MIB)
