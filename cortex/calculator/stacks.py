@@ -81,10 +81,21 @@ class Scenario:
 
 
 def stack_plan(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
-    """Places the largest first, on as few cards as will do, where it leaves least unused."""
+    """Places the largest first; where not all find room so, the smallest first if that seats more of them."""
+    largest_first = sorted(wishes, key=lambda wish: -least(wish, cards))
+    found = _in_order(largest_first, cards)
+    return (
+        min(found, _in_order(largest_first[::-1], cards), key=lambda plan: len(plan.refused))
+        if found.refused
+        else found
+    )
+
+
+def _in_order(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
+    """Each on as few cards as will do, where it leaves least unused."""
     left = [card.available for card in cards]
     shares, refused = [], []
-    for wish in sorted(wishes, key=lambda wish: -least(wish, cards)):
+    for wish in wishes:
         share = next(_seats(wish, cards, left), None)
         if share is None:
             refused.append(wish.name)

@@ -34,6 +34,17 @@ def test_a_stack_shares_one_card_and_says_what_it_frees() -> None:
     assert stack.left[0] == 48 * GIB - stack.total - CONTEXT
 
 
+def test_a_giant_does_not_keep_many_small_ones_out() -> None:
+    small = [replace(CHAT, name=f"chat-{number}", context=4096, users=1) for number in range(3)]
+    [need] = needs(small[0], 1, [Card(80 * GIB)])
+    room = 3 * (need + beside(small[0]) + GIB)
+    large = replace(CHAT, name="large", context=CHAT.context, users=4)
+    assert needs(large, 1, [Card(80 * GIB)])[0] + beside(large) <= room
+    stack = stack_plan([large, *small], [Card(room)])
+    assert {share.name for share in stack.shares} == {each.name for each in small}
+    assert stack.refused == ("large",)
+
+
 def test_a_model_too_large_for_a_card_is_spread_over_as_few_as_will_do() -> None:
     [share] = stack_plan([SPREAD], [Card(48 * GIB)] * 4).shares
     assert (share.cards, len(set(share.parts))) == ((0, 1), 1)
