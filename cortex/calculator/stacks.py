@@ -84,11 +84,9 @@ def stack_plan(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
     """Places the largest first; where not all find room so, the smallest first if that seats more of them."""
     largest_first = sorted(wishes, key=lambda wish: -least(wish, cards))
     found = _in_order(largest_first, cards)
-    return (
-        min(found, _in_order(largest_first[::-1], cards), key=lambda plan: len(plan.refused))
-        if found.refused
-        else found
-    )
+    if not found.refused:
+        return found
+    return min(found, _in_order(largest_first[::-1], cards), key=lambda plan: len(plan.refused))
 
 
 def _in_order(wishes: Sequence[Wish], cards: Sequence[Card]) -> Stack:
