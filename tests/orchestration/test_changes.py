@@ -51,8 +51,7 @@ def test_a_third_definition_comes_while_the_second_serves_beside_the_first(
     define: Define, loop: Loop, serving: Container
 ) -> None:
     define(image=NEWER)
-    sweep(loop.here)
-    sweep(loop.here)
+    reconcile(loop.replica().id, loop.here)
     new = Replica.objects.get(replaces__isnull=False)
     reconcile(new.id, loop.here)
     new.refresh_from_db()
