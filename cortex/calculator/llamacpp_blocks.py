@@ -74,6 +74,7 @@ class Blocks:
         self.device = devices
         self.number = 0  # of the present layer
         self.apart = False
+        self.flashes: list[tuple[Node, int]] = []  # flash attention, with its layer's device
         self.routed: Node | None = None  # what experts are chosen by, where that is known before
 
     def _inputs(self) -> Inputs:

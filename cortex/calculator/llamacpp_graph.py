@@ -45,6 +45,10 @@ class LlamaGraph(Mixers):
 
     stacked: Node
 
+    def strays(self) -> bool:
+        """Whether flash attention runs elsewhere than its layer, once buffers were planned."""
+        return any(node.backend != device for node, device in self.flashes)
+
     def _looked_up(self) -> Node:
         """The tokens' rows of the table, beside room for a batch given as vectors, which is kept though unused."""
         graph, hidden, tokens = self.graph, self.shape.hidden, self.tokens

@@ -136,6 +136,7 @@ class Mixers(States):
         if options.flash:
             heads = self._new(layer.heads * width, tokens, seen, keys, values, mask)
             heads.row = 0
+            self.flashes.append((heads, self.device))
         else:
             heads = self._plain_attention(layer, (seen, keys, values, mask), cells, width)
         if mla is not None:
@@ -159,8 +160,16 @@ class Mixers(States):
             graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
         keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
         if mla:
-            return keys, self._cached(key_cache, layer.key, cells, options.key_type)
-        return keys, self._cached_values(value_cache, layer, cells)
+            values = self._cached(key_cache, layer.key, cells, options.key_type)
+        else:
+            values = self._cached_values(value_cache, layer, cells)
+        return self._halved(keys, options.key_type), self._halved(values, options.value_type)
+
+    def _halved(self, cached: Node, kind: str) -> Node:
+        """Flash attention takes 32-bit caches as 16-bit copies."""
+        if kind != "f32" or not self.options.flash:
+            return cached
+        return Node(cached.size // 2, (cached,))
 
     def _cache_device(self, layer: Layer) -> int:
         """Where the layer's cache lies: beside it, or beside the last layer of its kind that has one of its own."""

@@ -61,7 +61,7 @@ def shrinks(shape: Shape, options: ServeOptions) -> float | None:
 def layer_weights(layer: Layer, options: ServeOptions, kept: float = 1.0) -> int:
     """Bytes of one layer on one rank, ``kept`` as in ``shrinks``. Whole experts go to a rank where they are apart."""
     ranks, weights = max(1, options.tensor), layer.weights
-    heads = max(1, layer.kv_heads // ranks) / layer.kv_heads if layer.kv_heads else 1 / ranks
+    heads = -(-layer.kv_heads // ranks) / layer.kv_heads if layer.kv_heads else 1 / ranks
     experts = -(-layer.experts // ranks) / layer.experts if options.experts_apart and layer.experts else 1 / ranks
     parts = kept * (weights.split / ranks + weights.kv * heads + weights.experts * experts) + weights.copied
     return int(parts) + 1
