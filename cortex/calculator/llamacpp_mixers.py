@@ -63,7 +63,9 @@ class Mixers(States):
         gated = 2 if self.shape.family in GATED else 1
         whole = self._matmul(query * gated, normed)
         parts = [self.graph.view(whole, query * tokens * F32, row=query)]
-        parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
+        products = [self._matmul(key, normed)]
+        products.append(products[0] if layer.keyed else self._matmul(value, normed))
+        parts += [self.graph.view(product) for product in products]
         return parts, self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
 
     def _opened(self, layer: Layer, heads: Node, normed: Node, gate: Node | None) -> Node:
