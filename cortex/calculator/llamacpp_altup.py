@@ -152,5 +152,5 @@ class AltupGraph(LayerInputsGraph):
         narrow = self._matmul(self.shape.per_layer_input, own)
         narrow = self._new(self.shape.per_layer_input, tokens, narrow, self._own(inputs), inplace=True)
         first = self._norm(hidden, self._matmul(hidden, narrow))
-        rest = self._new(width - hidden, tokens, graph.view(corrected), first)
-        return self._new(width, tokens, graph.view(corrected), rest)
+        rest = self._new(width - hidden, tokens, graph.view(corrected, (width - hidden) * tokens * F32), first)
+        return self._new(width, tokens, graph.view(corrected, hidden * tokens * F32), rest)
