@@ -60,8 +60,8 @@ def _borrowers(shape: Shape, options: LlamaOptions, placement: Placement) -> lis
 
 
 def _far_from_their_inputs(shape: Shape, placement: Placement) -> list[int]:
-    """Layers with inputs of their own that were projected on another device: a pipeline keeps a copy for each."""
-    if not shape.per_layer_input or not placement.whole:
+    """Layers with inputs of their own that were projected on another device: each has a copy, made before the first."""
+    if not shape.per_layer_input:
         return []
     first = placement.layers[0]
     return [index for index, place in enumerate(placement.layers) if place != first]
