@@ -50,7 +50,8 @@ class Mixers(States):
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
         heads.row = layer.heads * layer.value
-        heads = self.graph.view(self._rotate([heads], "value_type", layer)[0])
+        rotated = self._rotate([heads], "value_type", layer)[0]
+        heads = heads if rotated is heads else self.graph.view(rotated)
         return self._matmul(self.shape.hidden, self._opened(layer, heads, normed, gate), 0, layer.weights.largest)
 
     def _projected(self, layer: Layer, normed: Node) -> tuple[list[Node], Node | None]:
@@ -147,7 +148,8 @@ class Mixers(States):
             heads = self._new(layer.heads * (mla.value if mla else width), tokens, graph.view(heads))
             if options.pinned and not options.flash and not options.cache_on_gpu:
                 heads.backend = self.devices
-        return graph.view(graph.expand(heads))
+        graph.expand(heads)
+        return graph.view(heads) if options.flash else heads
 
     def _remembered(
         self, layer: Layer, key: Node | None, value: Node | None, cells: int, mla: Mla | None
