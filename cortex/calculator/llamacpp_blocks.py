@@ -179,7 +179,10 @@ class Blocks:
         graph, used = self.graph, layer.experts_used
         logits = self.routed or self._matmul(layer.experts, source, tokens)
         scores = self._new(layer.experts, tokens, logits, inplace=True)
-        order = self._new(layer.experts, tokens, scores)
+        ranked = scores
+        if "exp_probs_b" in self.shape.roles:  # a bias that counts for the choice alone
+            ranked = self._new(layer.experts, tokens, scores, inplace=True)
+        order = self._new(layer.experts, tokens, ranked)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
         if self.shape.family == "gpt-oss":  # turns the shares of the chosen into weights
