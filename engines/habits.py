@@ -23,17 +23,18 @@ class Trained(Protocol):
 class LlamaOptions:
     """Options of llama-server. ``context`` counts tokens over all ``slots``; 0 means as trained.
 
-    ``gpu_layers`` None offloads all. ``split`` are shares per GPU. ``outputs`` is how many tokens of a batch get
-    logits: None for all (llama-fit-params, perplexity), ``slots`` in newer servers. ``pipelined`` is whether
-    several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with the
-    host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
+    ``flash_forced`` is whether flash attention was asked for in so many words: else llama.cpp does without where it
+    would run beside the cache on the host. ``gpu_layers`` None offloads all. ``split`` are shares per GPU. ``outputs``
+    is how many tokens of a batch get logits: None for all (llama-fit-params, perplexity), ``slots`` in newer servers.
+    ``pipelined`` is whether several GPUs overlap their work. ``lends_weights`` is whether the first GPU computes with
+    the host's weights in large batches (CUDA does). ``expert_layers_on_host`` is ``--n-cpu-moe``. ``pinned`` is False
     for plans made without allocation, which forget on which device llama.cpp holds norms. ``wide_mask`` is for builds
     before mid-2026, which keep a 32-bit mask and narrow it on the device, ``window_by_batch`` for those of mid-2025,
     whose windows had room for a whole batch. ``mixed_inputs`` is for builds of late 2026 (seen in 0.7.0, build 11669),
-    which make room for batches that mix tokens with vectors, for the states of all other users, and for whole blocks
-    of an encoder's keys and values. ``projector_bytes``, ``lora_bytes`` and
-    ``draft_bytes`` are the sizes of an image projector's, of adapters' and of a draft model's files, ``prompt_cache``
-    the most MiB of finished prompts kept in RAM (None: as many as the engine likes, below 0: no limit).
+    which make room for batches that mix tokens with vectors, for the states of all other users, and for whole blocks of
+    an encoder's keys and values. ``projector_bytes``, ``lora_bytes`` and ``draft_bytes`` are the sizes of an image
+    projector's, of adapters' and of a draft model's files, ``prompt_cache`` the most MiB of finished prompts kept in
+    RAM (None: as many as the engine likes, below 0: no limit).
     """
 
     context: int = 0
@@ -43,6 +44,7 @@ class LlamaOptions:
     key_type: str = "f16"
     value_type: str = "f16"
     flash: bool = True
+    flash_forced: bool = False
     gpu_layers: int | None = None
     split: tuple[float, ...] = ()
     unified: bool = False

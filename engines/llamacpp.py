@@ -138,6 +138,7 @@ def _habits(launch: Launch, options: LlamaCppOptions) -> LlamaOptions:
         key_type=options.cache_type_k or "f16",
         value_type=options.cache_type_v or "f16",
         flash=options.flash_attn != "off",
+        flash_forced=options.flash_attn == "on",
         gpu_layers=options.n_gpu_layers if launch.gpus else 0,
         split=_split(options, len(launch.gpus)),
         unified=unified,

@@ -59,6 +59,7 @@ FIXED_WINDOWS = {"llama4": 8192, "smallthinker": 4096}  # whatever a header says
 WINDOWED_DEPTHS = {"exaone4": 64}  # only models of so many layers have windows
 # run both blocks of a layer at once; StableLM without a second norm, GPT-NeoX unless its header says otherwise
 PARALLEL = frozenset({"cohere2", "cohere2moe", "command-r", "falcon", "gptneox", "phi2", "plamo", "stablelm"})
+KEYED = frozenset({"gemma4"})  # some layers take their keys as values
 INDEXED = frozenset({"deepseek32", "glm-dsa"})  # look only where an index points
 # the shares of the experts chosen are brought to a sum of one, whatever the header says
 NORMED_SHARES = frozenset(

@@ -8,6 +8,7 @@ from cortex.calculator.gguf_families import (
     INDEXED,
     INPUTS,
     INTERVAL_HYBRIDS,
+    KEYED,
     OUTPUTS,
     PATTERNS,
     RECURRENT,
@@ -115,6 +116,7 @@ def layers(keys: Keys, count: int, mla: Mla | None, weights: list[LayerWeights])
     expert_ff = keys.each("expert_feed_forward_length", count, max(ff))
     dense = keys.number("leading_dense_block_count")
     experts = keys.number("expert_count")
+    keyed = _keyed(keys.header, count) if family in KEYED else frozenset()
     found = []
     for index in range(count):
         key, value = _head_sizes(keys, max(heads), windows[index] > 0)
@@ -130,6 +132,7 @@ def layers(keys: Keys, count: int, mla: Mla | None, weights: list[LayerWeights])
                 window=windows[index],
                 chunked=family == "llama4",
                 shared_kv=index >= own,
+                keyed=index in keyed,
                 conv=conv if recurrent[index] else 0,
                 state=state if recurrent[index] else 0,
                 indexer=indexers[index],
@@ -143,6 +146,16 @@ def layers(keys: Keys, count: int, mla: Mla | None, weights: list[LayerWeights])
             )
         )
     return tuple(found)
+
+
+def _keyed(header: GgufHeader, count: int) -> frozenset[int]:
+    """Layers with a product for keys and none for values."""
+    names = {tensor.name for tensor in header.tensors}
+    return frozenset(
+        index
+        for index in range(count)
+        if f"blk.{index}.attn_k.weight" in names and f"blk.{index}.attn_v.weight" not in names
+    )
 
 
 def _head_sizes(keys: Keys, heads: int, windowed: bool) -> tuple[int, int]:

@@ -27,6 +27,7 @@ GRAPHS: dict[str, type[LlamaGraph]] = {
     **dict.fromkeys(POST_NORMED, PostNormedGraph),
     **dict.fromkeys(("eurobert", "gemma-embedding", "llama-embed", "neo-bert"), PreNormedGraph),
 }
+WIDE_TYPES = frozenset({"f32", "f16", "bf16"})  # of values that attention can do with unless it is flash
 UNEVEN = frozenset({"deci"})  # make room for the widest values even in layers that do not attend
 AUTO_SLOTS = 4
 FLASHLESS = frozenset({"grok"})  # llama.cpp does not use flash attention for these, whatever it is told
@@ -64,8 +65,10 @@ def plan(shape: Shape, options: LlamaOptions, devices: int) -> LlamaPlan:
     caches = cache_bytes(shape, options, placement, devices)
     states = state_bytes(shape, options, placement, devices)
     chosen = sample(shape, options, placement)
-    graph = GRAPHS.get(shape.family, LlamaGraph)
-    compute = graph(shape, options, placement, devices).buffers(chosen.layers)
+    graph = GRAPHS.get(shape.family, LlamaGraph)(shape, options, placement, devices)
+    compute = graph.buffers(chosen.layers)
+    if graph.strays() and not options.flash_forced and options.value_type in WIDE_TYPES:
+        return plan(shape, replace(options, flash=False), devices)
     for device, like in chosen.twins.items():
         compute[device] = compute[like]
     plans = [
@@ -169,6 +172,7 @@ FLAGS: tuple[Flag, ...] = (
     (("-ctk", "--cache-type-k"), "key_type", str.lower),
     (("-ctv", "--cache-type-v"), "value_type", str.lower),
     (("-fa", "--flash-attn"), "flash", lambda text: text not in ("off", "0", "false")),
+    (("-fa", "--flash-attn"), "flash_forced", lambda text: text in ("on", "1", "true")),
     (("-ngl", "--gpu-layers", "--n-gpu-layers"), "gpu_layers", _layers),
     (("-ts", "--tensor-split"), "split", _shares),
     (("-kvu", "--kv-unified"), "unified", switched_on),

@@ -24,6 +24,18 @@ class LayerInputsGraph(LlamaGraph):
             current = current if inputs is None else self._injected(current, inputs)
         return current
 
+    def _second_half(self, layer: Layer, summed: Node, last: bool) -> Node:
+        """Experts work beside a dense block, each with norms of its own; the router sees what came in."""
+        if not layer.experts:
+            return super()._second_half(layer, summed, last)
+        hidden, tokens = self.shape.hidden, self.tokens
+        fed = self._dense(layer.ff, self._norm(hidden, summed), tokens, layer.weights.largest)
+        seen = self._new(hidden, tokens, self._norm(hidden, summed), inplace=True)
+        self.routed = self._matmul(layer.experts, seen)
+        chosen = self._norm(hidden, self._experts(layer, self._norm(hidden, summed), tokens))
+        both = self._new(hidden, tokens, self._norm(hidden, fed), chosen, inplace=True)
+        return self._new(hidden, tokens, self._norm(hidden, both, pinned=False), summed, inplace=True)
+
     def _injected(self, current: Node, inputs: Node) -> Node:
         hidden, tokens = self.shape.hidden, self.tokens
         narrow = self._matmul(self.shape.per_layer_input, current)
@@ -137,5 +149,5 @@ class AltupGraph(LayerInputsGraph):
         narrow = self._matmul(self.shape.per_layer_input, own)
         narrow = self._new(self.shape.per_layer_input, tokens, narrow, self._own(inputs), inplace=True)
         first = self._norm(hidden, self._matmul(hidden, narrow))
-        rest = self._new(width - hidden, tokens, self.graph.view(corrected), first)
-        return self._new(width, tokens, self.graph.view(corrected), rest)
+        rest = self._new(width - hidden, tokens, self.graph.view(corrected, (width - hidden) * tokens * F32), first)
+        return self._new(width, tokens, self.graph.view(corrected, hidden * tokens * F32), rest)

@@ -38,6 +38,7 @@ CENTRED = frozenset(
     ]
 )  # norms that take the mean away
 SECTIONED = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})  # four positions per token
+DENSE_BESIDE = "grok"  # its second version has a dense block beside its experts
 DIVIDED_GATE = "qwen2moe"  # computes its sigmoid as a quotient
 SUMMED = 3  # experts' results: each further sum takes over the one before
 SMALL_BATCH = 32  # below, norms are pinned to their layer's device in any case
@@ -77,6 +78,7 @@ class Blocks:
         self.device = devices
         self.number = 0  # of the present layer
         self.apart = False
+        self.flashes: list[tuple[Node, int]] = []  # flash attention, with its layer's device
         self.routed: Node | None = None  # what experts are chosen by, where that is known before
 
     def _inputs(self) -> Inputs:
@@ -145,7 +147,11 @@ class Blocks:
 
     def _feed_forward(self, layer: Layer, source: Node, tokens: int) -> Node:
         if layer.experts:
-            return self._experts(layer, source, tokens)
+            chosen = self._experts(layer, source, tokens)
+            if self.shape.family != DENSE_BESIDE or "ffn_up" not in self.shape.roles:
+                return chosen
+            fed = self._dense(layer.ff, source, tokens, layer.weights.largest)
+            return self._new(self.shape.hidden, tokens, fed, chosen, inplace=True)
         return self._dense(layer.ff, source, tokens, layer.weights.largest)
 
     def _dense(self, ff: int, source: Node, tokens: int, weight: int, *, gate: str = "ffn_gate") -> Node:
@@ -177,7 +183,10 @@ class Blocks:
             scores = self._matmul(layer.experts, source, tokens)  # made into shares where they lie
         else:
             scores = self._new(layer.experts, tokens, self.routed, inplace=True)
-        order = self._new(layer.experts, tokens, scores)
+        ranked = scores
+        if "exp_probs_b" in self.shape.roles:  # a bias that counts for the choice alone
+            ranked = self._new(layer.experts, tokens, scores, inplace=True)
+        order = self._new(layer.experts, tokens, ranked)
         chosen = graph.view(order, used * tokens * I32)
         shares = self._new(used, tokens, graph.view(scores), chosen)
         if self.shape.family == "gpt-oss":  # turns the shares of the chosen into weights

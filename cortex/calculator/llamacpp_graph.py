@@ -15,6 +15,7 @@ NORMED_WHOLE = frozenset({"cohere2moe", "gemma4", "nemotron_h", "nemotron_h_moe"
 LATE_ROWS = NORMED_WHOLE | {"gpt-oss", "step35"}
 EARLY_NORM = frozenset({"afmoe"})  # norm what the mixer made before they pick the rows
 EARLY_ROUTED = frozenset({"smallthinker"})  # choose experts by what comes into the layer
+DIFFUSING = frozenset({"dream", "llada", "llada-moe", "rnd1"})  # answer with no cache
 WEIGHTLESS = frozenset({"olmo"})  # norm without weights
 NORMED_INPUT = frozenset({"bloom"})  # norm what was looked up
 POSITIONED = frozenset({"gpt2", "starcoder"})  # look positions up in a table
@@ -35,7 +36,7 @@ class LlamaGraph(Mixers):
         graph = self.graph
         current = self._scaled(self._looked_up())
         current = self._body(current, layers)
-        if self.cached:
+        if self.cached or self.shape.family in DIFFUSING:
             self._head(current)
         else:
             current.kept = True
@@ -44,6 +45,10 @@ class LlamaGraph(Mixers):
         return compute_buffers(graph, copies)
 
     stacked: Node
+
+    def strays(self) -> bool:
+        """Whether flash attention runs elsewhere than its layer, once buffers were planned."""
+        return any(node.backend != device for node, device in self.flashes)
 
     def _looked_up(self) -> Node:
         """The tokens' rows of the table, beside room for a batch given as vectors, which is kept though unused."""

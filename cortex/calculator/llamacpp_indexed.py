@@ -90,6 +90,5 @@ class IndexedGraph(LlamaGraph):
         blanks = self.blanks[self.present]
         zeros = Node(blanks[0].size, tuple(blanks), inplace=True)
         closed = Node(mask.size, (mask,))
-        opened = graph.view(closed)
-        opened.srcs = (zeros, graph.view(self.best), graph.view(closed))
-        return Node(mask.size, (graph.view(opened), mask), inplace=True)
+        opened = graph.written(closed, zeros, graph.view(self.best), graph.view(closed))
+        return Node(mask.size, (graph.view(opened, mask.size), mask), inplace=True)

@@ -50,7 +50,8 @@ class Mixers(States):
         stored_key, stored_value = (None, None) if layer.shared_kv else (parts[1], parts[2])
         heads = self._attend(layer, parts[0], stored_key, stored_value, None)
         heads.row = layer.heads * layer.value
-        heads = self.graph.view(self._rotate([heads], "value_type", layer)[0])
+        rotated = self._rotate([heads], "value_type", layer)[0]
+        heads = heads if rotated is heads else self.graph.view(rotated)
         return self._matmul(self.shape.hidden, self._opened(layer, heads, normed, gate), 0, layer.weights.largest)
 
     def _projected(self, layer: Layer, normed: Node) -> tuple[list[Node], Node | None]:
@@ -63,7 +64,9 @@ class Mixers(States):
         gated = 2 if self.shape.family in GATED else 1
         whole = self._matmul(query * gated, normed)
         parts = [self.graph.view(whole, query * tokens * F32, row=query)]
-        parts += [self.graph.view(self._matmul(width, normed)) for width in (key, value)]
+        products = [self._matmul(key, normed)]
+        products.append(products[0] if layer.keyed else self._matmul(value, normed))
+        parts += [self.graph.view(product) for product in products]
         return parts, self._new(query, tokens, self.graph.view(whole)) if gated == 2 else None
 
     def _opened(self, layer: Layer, heads: Node, normed: Node, gate: Node | None) -> Node:
@@ -135,6 +138,7 @@ class Mixers(States):
         if options.flash:
             heads = self._new(layer.heads * width, tokens, seen, keys, values, mask)
             heads.row = 0
+            self.flashes.append((heads, self.device))
         else:
             heads = self._plain_attention(layer, (seen, keys, values, mask), cells, width)
         if mla is not None:
@@ -143,7 +147,8 @@ class Mixers(States):
             heads = self._new(layer.heads * (mla.value if mla else width), tokens, graph.view(heads))
             if options.pinned and not options.flash and not options.cache_on_gpu:
                 heads.backend = self.devices
-        return graph.view(graph.expand(heads))
+        graph.expand(heads)
+        return graph.view(heads) if options.flash else heads
 
     def _remembered(
         self, layer: Layer, key: Node | None, value: Node | None, cells: int, mla: Mla | None
@@ -158,8 +163,16 @@ class Mixers(States):
             graph.expand(graph.written(value_cache, graph.view(value), self.inputs.value_slots[layer.window]))
         keys = self._cached(key_cache, layer.kv_heads * layer.key, cells, options.key_type)
         if mla:
-            return keys, self._cached(key_cache, layer.key, cells, options.key_type)
-        return keys, self._cached_values(value_cache, layer, cells)
+            values = self._cached(key_cache, layer.key, cells, options.key_type)
+        else:
+            values = self._cached_values(value_cache, layer, cells)
+        return self._halved(keys, options.key_type), self._halved(values, options.value_type)
+
+    def _halved(self, cached: Node, kind: str) -> Node:
+        """Flash attention takes 32-bit caches as 16-bit copies."""
+        if kind != "f32" or not self.options.flash:
+            return cached
+        return Node(cached.size // 2, (cached,))
 
     def _cache_device(self, layer: Layer) -> int:
         """Where the layer's cache lies: beside it, or beside the last layer of its kind that has one of its own."""

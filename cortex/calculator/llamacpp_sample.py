@@ -100,5 +100,5 @@ def _thinned(kinds: Sequence[Kind], run: list[int], swap: int) -> list[int]:
 
 def _kind(layer: Layer, apart: bool) -> Kind:
     apart = apart and layer.experts > 0
-    mixer = layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.shared_kv, layer.indexer
+    mixer = layer.kv_heads, layer.key, layer.window, layer.state > 0, layer.shared_kv, layer.indexer, layer.keyed
     return *mixer, layer.experts, apart, layer.ff

@@ -4,6 +4,8 @@ from cortex.calculator.ggml_graph import Node
 from cortex.calculator.llamacpp_blocks import F32, Blocks
 from cortex.calculator.shape import Layer, Recurrence
 
+REPEATING = "qwen3next"  # gives each head of values queries and keys of its own
+
 
 class States(Blocks):
     """The recurrent mixers of all families."""
@@ -129,7 +131,7 @@ class States(Blocks):
         alpha, beta = (self._new(facts.heads, tokens, graph.view(self._matmul(facts.heads, normed))) for _ in range(2))
         mixed = self._convolution(layer, packed, width, facts)
         state = self._states(layer.state)
-        query, key = self._new(keys, tokens, graph.view(mixed)), self._new(keys, tokens, graph.view(mixed))
+        query, key = (self._repeated(self._new(keys, tokens, graph.view(mixed)), facts) for _ in range(2))
         result = Node((facts.inner * tokens + layer.state * slots) * F32,
                       (query, key, graph.view(mixed), alpha, beta, graph.view(state)))  # fmt: skip
         graph.expand(graph.written(self._state_store(), graph.view(result, layer.state * slots * F32)))
@@ -137,6 +139,12 @@ class States(Blocks):
         opened = self._new(facts.inner, tokens, graph.view(gate), inplace=True)
         product = self._new(facts.inner, tokens, normal, opened, inplace=True)
         return graph.view(self._matmul(self.shape.hidden, graph.view(product)))
+
+    def _repeated(self, heads: Node, facts: Recurrence) -> Node:
+        """Queries or keys, once for each head of values where the family does so."""
+        if self.shape.family != REPEATING or facts.groups == facts.heads:
+            return heads
+        return self.graph.view(self._new(facts.heads * facts.state, self.tokens, self.graph.view(heads)))
 
     def _delta_attention(self, layer: Layer, normed: Node, facts: Recurrence) -> Node:
         """Kimi's linear attention: each of Q, K and V is convolved, and each channel forgets at its own pace."""

@@ -28,10 +28,11 @@ class LayerWeights:
 class Layer:
     """One layer. Zero means "has none".
 
-    ``key`` and ``value`` are the sizes cached per KV head and token: under MLA one head of the compressed
-    rank plus the rotary part, and no V. ``window`` is in tokens; ``chunked`` windows start anew at each
-    multiple. ``conv`` and ``state`` are recurrent values per sequence. ``indexer`` is the width of a sparse
-    attention index, per token. ``draft`` layers predict further tokens and idle unless asked to.
+    ``key`` and ``value`` are the sizes cached per KV head and token: under MLA one head of the compressed rank plus
+    the rotary part, and no V. ``window`` is in tokens; ``chunked`` windows start anew at each multiple. ``keyed``
+    layers have no values but their keys. ``conv`` and ``state`` are recurrent values per sequence. ``indexer`` is
+    the width of a sparse attention index, per token. ``draft`` layers predict further tokens and idle unless asked
+    to.
     """
 
     heads: int = 0
@@ -41,6 +42,7 @@ class Layer:
     window: int = 0
     chunked: bool = False
     shared_kv: bool = False
+    keyed: bool = False
     conv: int = 0
     state: int = 0
     indexer: int = 0

@@ -66,6 +66,24 @@ def test_a_family_that_llama_cpp_denies_flash_attention_is_planned_without() -> 
     assert plan(shape, asked, 1) == plan(shape, denied, 1)
 
 
+def test_flash_attention_is_done_without_where_it_would_run_beside_the_cache() -> None:
+    shape = published()["falcon-h1-7b.gguf"]
+    likely, forced, refused = (
+        plan(shape, options_from(["-c", "6000", "-nkvo", "-fa", word]), 1) for word in ("auto", "on", "off")
+    )
+    assert likely == refused != forced
+    dense = published()["llama-3.1-8b.gguf"]
+    likely, forced = (plan(dense, options_from(["-c", "6000", "-nkvo", "-fa", word]), 1) for word in ("auto", "on"))
+    assert likely == forced
+
+
+def test_a_cache_of_32_bits_is_copied_for_flash_attention() -> None:
+    shape = published()["llama-3.1-8b.gguf"]
+    narrow, wide = (LlamaOptions(context=131072, outputs=1, key_type=kind, value_type=kind) for kind in ("f16", "f32"))
+    grown = plan(shape, wide, 1).devices[0].compute - plan(shape, narrow, 1).devices[0].compute
+    assert grown > 131072 * 1024 * 2  # keys and values of one layer, 16 bits each, less what they take the place of
+
+
 def test_decays_of_lightning_layers_take_more_where_memory_is_allocated() -> None:
     shape = published()["minimax-text-01.gguf"]
     real = LlamaOptions(context=8192, slots=4, ubatch=2048)

@@ -47,7 +47,8 @@ def test_options_of_llama_cpp_become_habits() -> None:
     }  # fmt: skip
     habits = llama(launch(options, gpus=(GPU_A, GPU_B), context=1024, users=2))
     assert habits == LlamaOptions(
-        context=2048, slots=2, ubatch=64, key_type="q8_0", value_type="q4_0", gpu_layers=0, split=(3, 1),
+        context=2048, slots=2, ubatch=64, key_type="q8_0", value_type="q4_0", flash_forced=True,
+        gpu_layers=0, split=(3, 1),
         cache_on_gpu=False, whole_window=True, expert_layers_on_host=3, outputs=2, lends_weights=True,
         mixed_inputs=True, prompt_cache=1024,
     )  # fmt: skip

@@ -6,6 +6,8 @@ from tools.plans.layouts import Model
 from tools.plans.sparse import Key
 from tools.plans.sparse_models import mixtral, routed
 
+SHARED_INDEX_CONTEXT = 1 << 20  # what tells GLM 5.2 from 5
+
 
 def gemma(name: str, config: dict[str, Key]) -> Model:
     sizes: dict[str, Key] = {"attention.key_length": 256, "attention.value_length": 256}
@@ -107,7 +109,10 @@ def indexed(name: str, family: str, config: dict[str, Key], heads: dict[str, Key
     style = Style(lead=3, shared=2048, scored=True, compressed=True)
     model = decoder(name, family, config | extra | heads, style)
     hidden, count = model.number("embedding_length"), model.number("attention.indexer.head_count")
+    shared = model.number("context_length") >= SHARED_INDEX_CONTEXT
     for layer in range(model.number("block_count")):
+        if shared and layer > 1 and layer % 4 != 2:  # looks where the one before it did
+            continue
         at = f"blk.{layer}.indexer."
         model.add(at + "k_norm.weight", 128)
         model.add(at + "k_norm.bias", 128)
@@ -156,4 +161,5 @@ def family_models() -> list[Model]:
         indexed("deepseek-v3.2", "deepseek32", keys(61, 7168, 128, 1, 18432, 129280, 163840) | routed(256, 8, 2048),
             v3),
         indexed("glm-5", "glm-dsa", keys(79, 6144, 64, 1, 12288, 154880, 202752) | routed(256, 8, 2048), glm5, True),
+        indexed("glm-5.2", "glm-dsa", keys(79, 6144, 64, 1, 12288, 154880, 1 << 20) | routed(256, 8, 2048), glm5, True),
     ]  # fmt: skip

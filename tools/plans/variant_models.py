@@ -133,6 +133,55 @@ def small_phi(name: str, config: dict[str, Key]) -> Model:
     return model
 
 
+def gemma4_moe(name: str, config: dict[str, Key]) -> Model:
+    """Gemma 4 with experts beside its dense block; layers that see everything take their keys as values too."""
+    count = int(str(config["block_count"]))
+    windows = [(layer + 1) % 6 != 0 for layer in range(count)]
+    extra: dict[str, Key] = {
+        "attention.head_count_kv": [8 if window else 2 for window in windows],
+        "attention.key_length": 512,
+        "attention.value_length": 512,
+        "attention.key_length_swa": 256,
+        "attention.value_length_swa": 256,
+        "attention.sliding_window": 1024,
+        "attention.sliding_window_pattern": windows,
+        "embedding_length_per_layer_input": 0,
+        "final_logit_softcapping": 30.0,
+        "rope.dimension_count": 512,
+        "rope.dimension_count_swa": 256,
+    }
+    model = Model(name, "gemma4", config | extra)
+    ends(model, tied=True)
+    model.add("rope_freqs.weight", 256)
+    hidden, experts_count = model.number("embedding_length"), model.number("expert_count")
+    ff = model.number("expert_feed_forward_length")
+    for layer, window in enumerate(windows):
+        at = f"blk.{layer}."
+        attention(model, layer, norms=True, window=window)
+        if not window:
+            del model.layout[at + "attn_v.weight"]
+        dense(model, layer)
+        norms(model, layer, "attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+        norms(model, layer, "post_ffw_norm_1", "post_ffw_norm_2", "pre_ffw_norm_2")
+        model.add(at + "ffn_gate_inp.weight", hidden, experts_count, type_name="F32")
+        model.add(at + "ffn_gate_inp.scale", hidden)
+        model.add(at + "ffn_gate_up_exps.weight", hidden, 2 * ff, experts_count)
+        model.add(at + "ffn_down_exps.weight", ff, hidden, experts_count)
+        model.add(at + "layer_output_scale.weight", 1)
+    return model
+
+
+def grok2(name: str, config: dict[str, Key]) -> Model:
+    """Grok with a dense block beside its experts."""
+    scales: dict[str, Key] = {"embedding_scale": 90.5, "logit_scale": 0.577, "attention.output_scale": 0.0884}
+    caps: dict[str, Key] = {"attn_logit_softcapping": 30.0, "final_logit_softcapping": 50.0}
+    style = Style(norms=("attn_norm", "attn_output_norm", "ffn_norm", "post_ffw_norm"))
+    model = decoder(name, "grok", config | WIDE | scales | caps, style)
+    for layer in range(model.number("block_count")):
+        dense(model, layer)
+    return model
+
+
 def variant_models() -> list[Model]:
     """From 0.1 to 675 billion parameters."""
     glm: dict[str, Key] = {"attention.q_lora_rank": 768, "attention.kv_lora_rank": 512, "attention.key_length": 576,
@@ -160,5 +209,7 @@ def variant_models() -> list[Model]:
         neox_in_turn("redpajama-3b", keys(32, 2560, 32, 32, 10240, 50432, 2048)),
         falcon_h1("falcon-h1-0.5b", keys(36, 1024, 8, 2, 2048, 32784, 16384), state(1536, 128, 1, 24)),
         llama("smollm2-135m", keys(30, 576, 9, 3, 1536, 49152, 8192), tied=True, factors=False),
+        gemma4_moe("gemma-4-26b-a4b", keys(30, 2816, 16, 8, 2112, 262144, 262144) | routed(128, 8, 704)),
+        grok2("grok-2", keys(64, 8192, 64, 8, 32768, 131072, 131072) | routed(8, 2, 16384)),
         merged("command-a-moe-merged", keys(49, 2048, 32, 4, 8192, 256000, 131072) | routed(128, 8, 768)),
     ]  # fmt: skip
