@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cortex.calculator.gguf import read_set
-from cortex.calculator.gguf_shape import shape_of
-from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, options_from, plan
+from cortex.calculator.gguf.header import read_set
+from cortex.calculator.gguf.shape import shape_of
+from cortex.calculator.llamacpp.plan import DevicePlan, LlamaPlan, options_from, plan
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
 from tools.truth_facts import Row

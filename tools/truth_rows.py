@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from cortex.calculator.ggml import row_bytes
-from cortex.calculator.llamacpp import cache_bytes, plan, state_bytes
-from cortex.calculator.llamacpp_options import place
+from cortex.calculator.llamacpp.places import place
+from cortex.calculator.llamacpp.plan import cache_bytes, plan, state_bytes
 from cortex.calculator.memory import OVERHEAD
 from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cortex.calculator import hf_shape, serving
-from cortex.calculator.gguf import read_set
-from cortex.calculator.gguf_shape import shape_of
-from cortex.calculator.llamacpp import options_from, plan
+from cortex.calculator import serving
+from cortex.calculator.gguf.header import read_set
+from cortex.calculator.gguf.shape import shape_of
+from cortex.calculator.hf import shape as hf_shape
+from cortex.calculator.llamacpp.plan import options_from, plan
 from cortex.calculator.serving import tokens_told
 from cortex.calculator.shape import Shape
 from engines.habits import ServeOptions

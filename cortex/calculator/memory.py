@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from cortex.calculator.fractions import usual_fraction
-from cortex.calculator.gguf_families import COMPARED
-from cortex.calculator.llamacpp import DevicePlan, LlamaPlan, plan
+from cortex.calculator.gguf.families import COMPARED
+from cortex.calculator.llamacpp.plan import DevicePlan, LlamaPlan, plan
 from cortex.calculator.serving import concurrency, request_bytes, tokens_held
 from cortex.calculator.shape import Shape
 from cortex.calculator.weights import lora_bytes, rank_weights, shrinks, whole_rank

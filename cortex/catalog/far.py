@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from cortex.calculator.safetensors import parse_json
+from cortex.calculator.hf.safetensors import parse_json
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog import hops
 

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from django.conf import settings
 
-from cortex.calculator.gguf import read_set
+from cortex.calculator.gguf.header import read_set
+from cortex.calculator.hf.safetensors import INDEX, INDEX_LIMIT, files_of, read_json
 from cortex.calculator.ranges import LocalFile
-from cortex.calculator.safetensors import INDEX, INDEX_LIMIT, files_of, read_json
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog.definition import Definition, Problem, Refusal
 from engines import engine

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from django.conf import settings
 
-from cortex.calculator import gguf, gguf_shape, hf_shape
+from cortex.calculator.gguf import header as gguf
+from cortex.calculator.gguf import shape as gguf_shape
+from cortex.calculator.hf import shape as hf_shape
 from cortex.calculator.shape import Shape
 from cortex.calculator.unreadable import UnreadableModel
 from cortex.catalog import far, files

@@ -3,8 +3,8 @@
 from functools import cache
 
 from cortex.calculator.ggml import BY_NAME
-from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, Value
-from cortex.calculator.gguf_shape import shape_of
+from cortex.calculator.gguf.header import GgufHeader, Skipped, Tensor, Value
+from cortex.calculator.gguf.shape import shape_of
 from cortex.calculator.shape import Shape
 from tools.plans.further_models import further_models
 from tools.plans.layouts import Model

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cortex.calculator.fractions import usual_fraction
-from cortex.calculator.hf_shape import shape_of
+from cortex.calculator.hf.safetensors import Weight
+from cortex.calculator.hf.shape import shape_of
 from cortex.calculator.memory import Card, cache_budget, estimate, fixed_terms
-from cortex.calculator.safetensors import Weight
 from cortex.calculator.serving import (
     concurrency,
     options_from,

@@ -8,7 +8,7 @@ import pytest
 from gguf import GGUFReader
 
 from cortex.calculator.ggml import TYPES
-from cortex.calculator.gguf import GgufHeader, Skipped, read_header, read_parts, read_set, read_source
+from cortex.calculator.gguf.header import GgufHeader, Skipped, read_header, read_parts, read_set, read_source
 from cortex.calculator.ranges import RemoteFile
 from cortex.calculator.unreadable import UnreadableModel
 from tools.plans.sparse import Key, Layout, write_sparse

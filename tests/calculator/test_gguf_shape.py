@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cortex.calculator.gguf import GgufHeader, Value
-from cortex.calculator.gguf_shape import shape_of
-from cortex.calculator.llamacpp import plan
+from cortex.calculator.gguf.header import GgufHeader, Value
+from cortex.calculator.gguf.shape import shape_of
+from cortex.calculator.llamacpp.plan import plan
 from cortex.calculator.serving import request_bytes
 from cortex.calculator.unreadable import UnreadableModel
 from engines.habits import LlamaOptions, ServeOptions

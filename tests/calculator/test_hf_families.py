@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cortex.calculator.hf_shape import shape_of
+from cortex.calculator.hf.safetensors import Weight
+from cortex.calculator.hf.shape import shape_of
 from cortex.calculator.memory import estimate
-from cortex.calculator.safetensors import Weight
 from cortex.calculator.serving import concurrency, request_bytes, token_bytes
 from cortex.calculator.shape import Shape
 from cortex.calculator.weights import rank_weights

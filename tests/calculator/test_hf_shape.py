@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cortex.calculator.hf_shape import read_folder, read_repository, shape_of
+from cortex.calculator.hf.shape import read_folder, read_repository, shape_of
 from cortex.calculator.memory import estimate
 from cortex.calculator.ranges import RemoteFile, absent
 from cortex.calculator.serving import token_bytes, tokens_held

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cortex.calculator.hf_shape import read_folder
-from cortex.calculator.safetensors import CONFIG_LIMIT, HEADER_LIMIT
+from cortex.calculator.hf.safetensors import CONFIG_LIMIT, HEADER_LIMIT
+from cortex.calculator.hf.shape import read_folder
 from cortex.calculator.unreadable import UnreadableModel
 from tests.calculator.test_hf_shape import LLAMA, llama_tensors, write_model
 

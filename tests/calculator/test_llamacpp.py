@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cortex.calculator.gguf_families import COMPARED
-from cortex.calculator.llamacpp import options_from, plan
-from cortex.calculator.llamacpp_options import HOST, place
+from cortex.calculator.gguf.families import COMPARED
+from cortex.calculator.llamacpp.places import HOST, place
+from cortex.calculator.llamacpp.plan import options_from, plan
 from engines.habits import LlamaOptions
 from tests.calculator.shapes import published
 from tools.truth import Judge, row_name

@@ -2,9 +2,9 @@
 
 from itertools import groupby
 
-from cortex.calculator.llamacpp import plan
-from cortex.calculator.llamacpp_options import place
-from cortex.calculator.llamacpp_sample import sample
+from cortex.calculator.llamacpp.places import place
+from cortex.calculator.llamacpp.plan import plan
+from cortex.calculator.llamacpp.sample import sample
 from engines.habits import LlamaOptions
 from tests.calculator.shapes import published
 

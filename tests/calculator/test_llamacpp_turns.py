@@ -2,7 +2,7 @@
 
 import pytest
 
-from cortex.calculator.llamacpp_turns import is_turned
+from cortex.calculator.llamacpp.turns import is_turned
 from tests.calculator.shapes import published
 
 

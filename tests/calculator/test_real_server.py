@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cortex.calculator.calibration import read_log
-from cortex.calculator.gguf import read_header
-from cortex.calculator.gguf_shape import shape_of
-from cortex.calculator.llamacpp import options_from
+from cortex.calculator.gguf.header import read_header
+from cortex.calculator.gguf.shape import shape_of
+from cortex.calculator.llamacpp.plan import options_from
 from cortex.calculator.memory import estimate
 from tools import engine_image, made_model
 from tools.made_model import Shape

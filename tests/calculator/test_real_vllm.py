@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cortex.calculator.calibration import read_log
-from cortex.calculator.hf_shape import read_folder
+from cortex.calculator.hf.shape import read_folder
 from cortex.calculator.serving import concurrency, tokens_told
 from engines import engine
 from tests.calculator.test_vllm_pools import GIB, RECORD

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cortex.calculator.hf_shape import shape_of
+from cortex.calculator.hf.shape import shape_of
 from cortex.calculator.memory import estimate
 from cortex.calculator.serving import concurrency, kinds_of, pool_of, tokens_told
 from cortex.calculator.weights import lora_bytes, rank_weights, stages_of

@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
-from cortex.calculator.gguf import part_name, read_parts, read_set
-from cortex.calculator.gguf_shape import shape_of
+from cortex.calculator.gguf.header import part_name, read_parts, read_set
+from cortex.calculator.gguf.shape import shape_of
 from cortex.catalog import far
 from tests.calculator.shapes import published
 from tools.plans.layouts import Model

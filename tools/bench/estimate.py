@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from cortex.calculator.gguf import read_set
-from cortex.calculator.gguf_shape import shape_of
+from cortex.calculator.gguf.header import read_set
+from cortex.calculator.gguf.shape import shape_of
 from cortex.calculator.memory import Card, estimate
 from engines.habits import LlamaOptions
 from tools.plans.further_models import further_models

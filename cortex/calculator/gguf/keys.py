@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cortex.calculator.gguf import GgufHeader, Value, damaged
+from cortex.calculator.gguf.header import GgufHeader, Value, damaged
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_blocks import F32
-from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp.allocator import Node
+from cortex.calculator.llamacpp.blocks import F32
+from cortex.calculator.llamacpp.graph import LlamaGraph
 from cortex.calculator.shape import Layer
 
 FEW_TOKENS = 512  # up to here the states of several sequences take more than the decays of one

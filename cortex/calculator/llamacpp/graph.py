@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from cortex.calculator.ggml_graph import Node, compute_buffers
-from cortex.calculator.llamacpp_blocks import F32, I32, I64
-from cortex.calculator.llamacpp_mixers import Mixers
-from cortex.calculator.llamacpp_options import HOST
+from cortex.calculator.llamacpp.allocator import Node, compute_buffers
+from cortex.calculator.llamacpp.blocks import F32, I32, I64
+from cortex.calculator.llamacpp.mixers import Mixers
+from cortex.calculator.llamacpp.places import HOST
 from cortex.calculator.shape import Layer
 
 SCALED_INPUT = ("gemma", "granite", "minicpm", "grok", "afmoe")

@@ -1,7 +1,7 @@
 """The graph of DeciLM, as Nemotron Super has it: a search took attention out of some layers, or left a product."""
 
-from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp.allocator import Node
+from cortex.calculator.llamacpp.graph import LlamaGraph
 
 
 class DeciGraph(LlamaGraph):

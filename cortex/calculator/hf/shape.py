@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cortex.calculator.hf_config import (
+from cortex.calculator.hf.config import (
     LAYER_LIMIT,
     WIDTH,
     Config,
@@ -14,11 +14,11 @@ from cortex.calculator.hf_config import (
     mla_of,
     recurrence_of,
 )
-from cortex.calculator.hf_families import ENCODERS, KNOWN
-from cortex.calculator.hf_kinds import kinds_of
-from cortex.calculator.hf_tensors import Totals, parameters, types_of, with_experts_found, with_heads_found
+from cortex.calculator.hf.families import ENCODERS, KNOWN
+from cortex.calculator.hf.kinds import kinds_of
+from cortex.calculator.hf.safetensors import OpenFile, Weight, read_json, read_model
+from cortex.calculator.hf.tensors import Totals, parameters, types_of, with_experts_found, with_heads_found
 from cortex.calculator.ranges import LocalFile
-from cortex.calculator.safetensors import OpenFile, Weight, read_json, read_model
 from cortex.calculator.shape import Layer, LayerWeights, Shape, why_impossible
 
 

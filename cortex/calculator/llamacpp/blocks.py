@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cortex.calculator.ggml_graph import Graph, Node
-from cortex.calculator.llamacpp_options import Placement, lenders, uses_cache
+from cortex.calculator.llamacpp.allocator import Graph, Node
+from cortex.calculator.llamacpp.places import Placement, lenders, uses_cache
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 

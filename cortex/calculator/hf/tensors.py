@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from cortex.calculator.safetensors import Weight
+from cortex.calculator.hf.safetensors import Weight
 from cortex.calculator.shape import Layer, LayerWeights
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d{1,6})\.")

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from cortex.calculator.gguf import GgufHeader, Skipped, Tensor, damaged
-from cortex.calculator.gguf_families import HEADLESS, INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, PARALLEL, POOLED
-from cortex.calculator.gguf_keys import Keys
-from cortex.calculator.gguf_layers import layer_weights, layers, sparse_index
+from cortex.calculator.gguf.families import HEADLESS, INPUTS, KNOWN, NORMED_SHARES, OUTPUTS, PARALLEL, POOLED
+from cortex.calculator.gguf.header import GgufHeader, Skipped, Tensor, damaged
+from cortex.calculator.gguf.keys import Keys
+from cortex.calculator.gguf.layers import layer_weights, layers, sparse_index
 from cortex.calculator.shape import Mla, Recurrence, Shape, why_impossible
 
 LAYER_LIMIT, EXPERT_LIMIT = 1024, 4096

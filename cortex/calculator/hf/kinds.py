@@ -1,7 +1,7 @@
 """What each layer of a Hugging Face model does with its tokens: listed in its config, or by its family's rule."""
 
-from cortex.calculator.hf_config import Config
-from cortex.calculator.hf_families import ALL_WINDOWED, ENCODERS, PERIODS
+from cortex.calculator.hf.config import Config
+from cortex.calculator.hf.families import ALL_WINDOWED, ENCODERS, PERIODS
 
 
 def kinds_of(config: Config, count: int) -> list[str]:

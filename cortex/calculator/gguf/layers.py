@@ -1,7 +1,6 @@
 """What each layer of a GGUF model has: caches, windows, states, experts, and its weights."""
 
-from cortex.calculator.gguf import GgufHeader, Tensor, damaged
-from cortex.calculator.gguf_families import (
+from cortex.calculator.gguf.families import (
     ASSUMED_WINDOWS,
     FIXED_WINDOWS,
     HEADLESS_HYBRIDS,
@@ -15,7 +14,8 @@ from cortex.calculator.gguf_families import (
     WINDOWED,
     WINDOWED_DEPTHS,
 )
-from cortex.calculator.gguf_keys import Keys
+from cortex.calculator.gguf.header import GgufHeader, Tensor, damaged
+from cortex.calculator.gguf.keys import Keys
 from cortex.calculator.shape import Indexer, Layer, LayerWeights, Mla
 
 SHARED_INDEX_CONTEXT, INDEX_LEAD, INDEX_PERIOD = 1 << 20, 2, 4  # GLM 5.2, where a header does not say

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from cortex.calculator.llamacpp_options import HOST, Placement, lenders
+from cortex.calculator.llamacpp.places import HOST, Placement, lenders
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 from cortex.calculator.arguments import Flag, read_flags, switched_off, switched_on
 from cortex.calculator.ggml import row_bytes
-from cortex.calculator.gguf_families import INDEXED
-from cortex.calculator.llamacpp_altup import AltupGraph, LayerInputsGraph
-from cortex.calculator.llamacpp_deci import DeciGraph
-from cortex.calculator.llamacpp_encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
-from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_indexed import IndexedGraph
-from cortex.calculator.llamacpp_lightning import LightningGraph
-from cortex.calculator.llamacpp_options import HOST, Placement, keeps_cache, place
-from cortex.calculator.llamacpp_sample import sample
+from cortex.calculator.gguf.families import INDEXED
+from cortex.calculator.llamacpp.altup import AltupGraph, LayerInputsGraph
+from cortex.calculator.llamacpp.deci import DeciGraph
+from cortex.calculator.llamacpp.encoders import POST_NORMED, ModernGraph, PostNormedGraph, PreNormedGraph
+from cortex.calculator.llamacpp.graph import LlamaGraph
+from cortex.calculator.llamacpp.indexed import IndexedGraph
+from cortex.calculator.llamacpp.lightning import LightningGraph
+from cortex.calculator.llamacpp.places import HOST, Placement, keeps_cache, place
+from cortex.calculator.llamacpp.sample import sample
 from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_blocks import F32
-from cortex.calculator.llamacpp_graph import LlamaGraph
-from cortex.calculator.llamacpp_options import HOST
+from cortex.calculator.llamacpp.allocator import Node
+from cortex.calculator.llamacpp.blocks import F32
+from cortex.calculator.llamacpp.graph import LlamaGraph
+from cortex.calculator.llamacpp.places import HOST
 from cortex.calculator.shape import Layer
 
 STREAMS = 4

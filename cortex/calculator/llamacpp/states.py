@@ -1,7 +1,7 @@
 """Layers that remember in a state: short convolutions, state spaces and gated linear attention."""
 
-from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_blocks import F32, Blocks
+from cortex.calculator.llamacpp.allocator import Node
+from cortex.calculator.llamacpp.blocks import F32, Blocks
 from cortex.calculator.shape import Layer, Recurrence
 
 REPEATING = "qwen3next"  # gives each head of values queries and keys of its own

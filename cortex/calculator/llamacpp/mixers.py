@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from cortex.calculator.ggml import row_bytes
-from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_blocks import F16, F32
-from cortex.calculator.llamacpp_options import HOST
-from cortex.calculator.llamacpp_states import States
-from cortex.calculator.llamacpp_turns import UNTURNED, is_turned
+from cortex.calculator.llamacpp.allocator import Node
+from cortex.calculator.llamacpp.blocks import F16, F32
+from cortex.calculator.llamacpp.places import HOST
+from cortex.calculator.llamacpp.states import States
+from cortex.calculator.llamacpp.turns import UNTURNED, is_turned
 from cortex.calculator.shape import Layer, Mla
 
 ATTENTION_BLOCK = 256  # tokens

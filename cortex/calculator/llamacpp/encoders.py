@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from cortex.calculator.ggml_graph import Node
-from cortex.calculator.llamacpp_blocks import F32
-from cortex.calculator.llamacpp_graph import LlamaGraph
+from cortex.calculator.llamacpp.allocator import Node
+from cortex.calculator.llamacpp.blocks import F32
+from cortex.calculator.llamacpp.graph import LlamaGraph
 
 POSITIONED = "bert"  # adds rows of a table of positions, which only the oldest encoders have
 POST_NORMED = frozenset({POSITIONED, "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"})

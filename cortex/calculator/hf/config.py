@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cortex.calculator.hf_families import COMPRESSING, LIGHTNING, stem, usual
+from cortex.calculator.hf.families import COMPRESSING, LIGHTNING, stem, usual
 from cortex.calculator.shape import Layer, Mla, Recurrence
 from cortex.calculator.unreadable import UnreadableModel
 

@@ -1,0 +1,1 @@
+"""Readers of GGUF: from the bytes of a header to a shape."""
