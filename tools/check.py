@@ -11,6 +11,7 @@ from tools.phase import phase
 
 PYTHON = sys.executable
 CHECKS = {
+    "requirements": ["-m", "pip", "check"],
     "ruff": ["-m", "ruff", "check", "."],
     "format": ["-m", "ruff", "format", "--check", "."],
     "mypy": ["-m", "mypy", "cortex", "engines", "tools", "tests", "manage.py"],

@@ -12,7 +12,7 @@ from cortex.calculator.gguf.shape import shape_of
 from cortex.calculator.memory import Card, estimate
 from engines.habits import LlamaOptions
 from tools.plans.further_models import further_models
-from tools.plans.record import models
+from tools.plans.record import families, models
 from tools.plans.sparse import write_sparse
 
 COUNTS = (0, 1, 2, 4, 8)
@@ -24,7 +24,7 @@ def main() -> None:
     """Prints the median and the worst."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for model in (*models(), *further_models()):
+        for model in (*models(), *further_models(), *families()):
             path = write_sparse(Path(folder) / f"{model.name}.gguf", model.family, model.header(), model.layout)
             shape = shape_of(read_set(path))
             read = cost(partial(read_set, path))
