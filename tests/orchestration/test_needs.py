@@ -136,6 +136,6 @@ def test_the_page_shows_what_was_expected_beside_what_was_measured(ready: Replic
     measure(loop.here)
     shown = measured.beside(Model.objects.get(), ready.attempts.get())
     lines = {line.name: line for line in shown.lines}
-    assert lines["kv_cache"].off == "+0.0 %"
+    assert lines["kv_cache"].off == "0.0 %"
     assert lines["whole card"].measured == 6100 * MIB
     assert [start.card for start in shown.history] == ["L40S"]
