@@ -2,9 +2,12 @@
 
 from itertools import groupby
 
-from cortex.calculator.llamacpp.places import place
+import pytest
+
+from cortex.calculator.llamacpp.places import Placement, place
 from cortex.calculator.llamacpp.plan import plan
-from cortex.calculator.llamacpp.sample import sample
+from cortex.calculator.llamacpp.sample import Sample, sample
+from cortex.calculator.shape import Shape
 from engines.habits import LlamaOptions
 from tests.calculator.shapes import published
 
@@ -49,3 +52,22 @@ def test_alike_gpus_between_others_are_planned_once() -> None:
     planned = plan(shape, options, 8).devices
     assert all(planned[twin].compute == planned[like].compute > 0 for twin, like in found.twins.items())
     assert not {0, 7} & found.twins.keys()
+
+
+def whole(shape: Shape, options: LlamaOptions, placement: Placement) -> Sample:
+    return Sample([index for index, layer in enumerate(shape.layers) if not layer.draft], {})
+
+
+@pytest.mark.parametrize("name", ["smollm3-3b", "qwen3-next-80b", "gemma-4-e4b", "falcon-h1-7b", "nemotron-super-49b"])
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_a_sample_needs_what_the_whole_graph_needs(name: str, devices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = published()[f"{name}.gguf"]
+    settings = [
+        LlamaOptions(context=32768, slots=4),
+        LlamaOptions(context=65536, ubatch=256, key_type="q8_0", pipelined=False),
+        LlamaOptions(context=65536, key_type="q8_0", cache_on_gpu=False, outputs=4, pipelined=False,
+                     lends_weights=True, mixed_inputs=True),
+    ]  # fmt: skip
+    sampled = [plan(shape, options, devices) for options in settings]
+    monkeypatch.setattr("cortex.calculator.llamacpp.plan.sample", whole)
+    assert sampled == [plan(shape, options, devices) for options in settings]

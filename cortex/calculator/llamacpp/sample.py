@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from cortex.calculator.llamacpp.places import HOST, Placement, lenders
+from cortex.calculator.llamacpp.turns import is_turned
 from cortex.calculator.shape import Layer, Shape
 from engines.habits import LlamaOptions
 
@@ -30,7 +31,7 @@ class Sample:
 def sample(shape: Shape, options: LlamaOptions, placement: Placement) -> Sample:
     """Of each run of layers on one device a few, of alike runs between two other GPUs the first alone."""
     kinds = [
-        (index < shape.deepstack, *_kind(layer, index < options.expert_layers_on_host))
+        (index < shape.deepstack, is_turned(shape, layer, index), *_kind(layer, index < options.expert_layers_on_host))
         for index, layer in enumerate(shape.layers)
     ]
     trunk = [index for index, layer in enumerate(shape.layers) if not layer.draft]
