@@ -1,7 +1,7 @@
 """Models beside those the calculator was fitted on: other sizes of known families, and other families."""
 
 from tools.plans.dense_models import bert, gemma2, gemma3, keys, llama, phi3, qwen2, qwen3, rope_of
-from tools.plans.layouts import Model, attention, dense, ends, experts, norms, shared_expert
+from tools.plans.layouts import Model, attention, dense, ends, experts, norms, shared_expert, short_convolution
 from tools.plans.sparse import Key
 from tools.plans.sparse_models import (
     deepseek,
@@ -112,17 +112,13 @@ def lfm2(name: str, config: dict[str, Key], full: set[int]) -> Model:
     model = rope_of(Model(name, "lfm2", config | extra))
     ends(model, tied=True)
     model.layout["token_embd_norm.weight"] = model.layout.pop("output_norm.weight")
-    hidden = model.number("embedding_length")
     for layer in range(model.number("block_count")):
-        at = f"blk.{layer}."
         norms(model, layer, "attn_norm", "ffn_norm")
         dense(model, layer)
         if layer in full:
             attention(model, layer, norms=True)
         else:
-            model.add(at + "shortconv.conv.weight", 3, hidden, type_name="F32")
-            model.add(at + "shortconv.in_proj.weight", hidden, 3 * hidden)
-            model.add(at + "shortconv.out_proj.weight", hidden, hidden)
+            short_convolution(model, layer)
     return model
 
 

@@ -176,3 +176,11 @@ def delta_net(model: Model, layer: int) -> None:
         model.add(at + "ssm_beta.weight", hidden, heads)
     model.add(at + "ssm_norm.weight", inner // heads)
     model.add(at + "ssm_out.weight", inner, hidden)
+
+
+def short_convolution(model: Model, layer: int) -> None:
+    """Two gates around a convolution over three tokens."""
+    at, hidden = f"blk.{layer}.shortconv.", model.number("embedding_length")
+    model.add(at + "conv.weight", 3, hidden, type_name="F32")
+    model.add(at + "in_proj.weight", hidden, 3 * hidden)
+    model.add(at + "out_proj.weight", hidden, hidden)

@@ -1,7 +1,7 @@
 """Further models whose layers remember in a state."""
 
 from tools.plans.dense_models import keys, rope_of
-from tools.plans.layouts import Model, attention, dense, ends, experts, mla, norms, shared_expert
+from tools.plans.layouts import Model, attention, dense, ends, experts, mla, norms, shared_expert, short_convolution
 from tools.plans.sparse import Key
 from tools.plans.sparse_models import routed
 
@@ -37,21 +37,17 @@ def lfm2moe(name: str, config: dict[str, Key], full: set[int]) -> Model:
     model = rope_of(Model(name, "lfm2moe", config | extra))
     ends(model, tied=True)
     model.layout["token_embd_norm.weight"] = model.layout.pop("output_norm.weight")
-    hidden = model.number("embedding_length")
     for layer in range(count):
-        at = f"blk.{layer}."
         norms(model, layer, "attn_norm", "ffn_norm")
         if layer < 2:
             dense(model, layer)
         else:
             experts(model, layer)
-            model.add(at + "exp_probs_b.bias", model.number("expert_count"))
+            model.add(f"blk.{layer}.exp_probs_b.bias", model.number("expert_count"))
         if layer in full:
             attention(model, layer, norms=True)
         else:
-            model.add(at + "shortconv.conv.weight", 3, hidden, type_name="F32")
-            model.add(at + "shortconv.in_proj.weight", hidden, 3 * hidden)
-            model.add(at + "shortconv.out_proj.weight", hidden, hidden)
+            short_convolution(model, layer)
     return model
 
 
