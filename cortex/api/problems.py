@@ -50,13 +50,7 @@ KINDS = {
     "too_large": Kind(413, "The body is too large.", "Send less; no definition needs that much."),
     "wrong_media_type": Kind(415, "The body's type is not taken.", "Send application/json."),
     "internal": Kind(500, "Cortex failed.", "Try again; if it stays, report it with the request_id and the web log."),
-    "database_unreachable": Kind(
-        503, "Cortex cannot reach its database.", "Nothing was changed. Check that PostgreSQL runs and DATABASE_URL."
-    ),
-    "database_full": Kind(
-        503, "The database's disk is full.", "Nothing was changed. Free space where PostgreSQL keeps its data."
-    ),
-    "database_refuses": Kind(503, "The database refuses.", "Nothing was changed. Put right what `detail` says."),
+    **{trouble.code: Kind(503, trouble.title, trouble.remedy) for trouble in database.KINDS},
 }
 BY_STATUS = {400: "invalid", 404: "not_found", 409: "conflict", 412: "changed_meanwhile"}
 

@@ -117,15 +117,19 @@ def glm4moe(name: str, config: dict[str, Key]) -> Model:
     return model
 
 
-def llama4(name: str, config: dict[str, Key]) -> Model:
-    extra: dict[str, Key] = {"rope.dimension_count": 128, "interleave_moe_layer_step": 1, "expert_shared_count": 1}
+def llama4(name: str, config: dict[str, Key], step: int = 1) -> Model:
+    """Experts in the last of each ``step`` layers."""
+    extra: dict[str, Key] = {"rope.dimension_count": 128, "interleave_moe_layer_step": step, "expert_shared_count": 1}
     model = Model(name, "llama4", config | extra)
     ends(model)
     model.add("rope_freqs.weight", 64)
     for layer in range(model.number("block_count")):
         attention(model, layer)
-        experts(model, layer)
-        shared_expert(model, layer, model.number("expert_feed_forward_length"))
+        if (layer + 1) % step:
+            dense(model, layer)
+        else:
+            experts(model, layer)
+            shared_expert(model, layer, model.number("expert_feed_forward_length"))
         norms(model, layer, "attn_norm", "ffn_norm")
     return model
 

@@ -4,26 +4,9 @@ from tools.plans.decoders import Style, decoder
 from tools.plans.dense_models import bert, gemma3, keys, llama, qwen2, rope_of
 from tools.plans.layouts import Model, attention, dense, ends, experts, mamba2, norms, shared_expert
 from tools.plans.sparse import Key
-from tools.plans.sparse_models import falcon_h1, routed, state
+from tools.plans.sparse_models import falcon_h1, llama4, routed, state
 
 WIDE: dict[str, Key] = {"attention.key_length": 128, "attention.value_length": 128}
-
-
-def maverick(name: str, config: dict[str, Key]) -> Model:
-    """Llama 4 with experts in every second layer."""
-    extra: dict[str, Key] = {"rope.dimension_count": 128, "interleave_moe_layer_step": 2, "expert_shared_count": 1}
-    model = Model(name, "llama4", config | extra)
-    ends(model)
-    model.add("rope_freqs.weight", 64)
-    for layer in range(model.number("block_count")):
-        attention(model, layer)
-        norms(model, layer, "attn_norm", "ffn_norm")
-        if layer % 2:
-            experts(model, layer)
-            shared_expert(model, layer, model.number("expert_feed_forward_length"))
-        else:
-            dense(model, layer)
-    return model
 
 
 def old_deepseek(name: str, config: dict[str, Key]) -> Model:
@@ -194,7 +177,7 @@ def variant_models() -> list[Model]:
     one = keys(26, 1152, 4, 1, 6912, 262144, 32768)
     fused = Style(fused=True)
     return [
-        maverick("llama-4-maverick", keys(48, 5120, 40, 8, 16384, 202048, 1048576) | routed(128, 1, 8192)),
+        llama4("llama-4-maverick", keys(48, 5120, 40, 8, 16384, 202048, 1048576) | routed(128, 1, 8192), 2),
         old_deepseek("deepseek-v2-lite-old", keys(27, 2048, 16, 16, 10944, 102400, 163840) | routed(64, 6, 1408)),
         compressed("glm-4.7-flash", keys(47, 2048, 20, 1, 10240, 154880, 202752) | routed(64, 4, 1536), glm, 1),
         compressed("mistral-large-3", keys(61, 7168, 128, 1, 16384, 131072, 262144) | routed(128, 4, 4096),
